@@ -1,0 +1,5 @@
+//! kogge finds, verifies and shares software artifacts between peers, against a transparency log
+//! that independent authorized nodes agree on.
+
+pub mod base;
+pub mod proto;

@@ -1,0 +1,9 @@
+//! The transparency log as calculations: entries, the Merkle tree, tiles, proofs, signed notes,
+//! checkpoints and waybills.
+
+pub mod entry;
+
+pub use entry::{
+    AddArtifact, AddNode, Attest, BindTag, ENTRY_BYTES_MAX, Entry, EntryError, Mark, Publication,
+    RemoveArtifact, RemoveNode, Seal, Source,
+};

@@ -1,0 +1,2 @@
+//! The kogge program.
+fn main() {}
