@@ -2,4 +2,7 @@
 //! that independent authorized nodes agree on.
 
 pub mod base;
+pub mod net;
+pub mod node;
 pub mod proto;
+pub mod store;

@@ -9,7 +9,19 @@
 //! The shell reads `next_deadline` after every call; a wake-up is never an effect. Machines do not
 //! know each other: `node/flow` connects the effect of one to the input of another.
 //!
-//! *Calculations*: [`log`], [`chain`], [`package`].
+//! *Calculations*, which any machine may use: [`log`], [`chain`], [`package`], [`schedule`],
+//! [`limit`]. *Machines*: [`hello`], [`peers`], [`sync`], [`pool`], [`build`], [`consensus`],
+//! [`exchange`].
 
+pub mod build;
 pub mod chain;
+pub mod consensus;
+pub mod exchange;
+pub mod hello;
+pub mod limit;
 pub mod log;
+pub mod package;
+pub mod peers;
+pub mod pool;
+pub mod schedule;
+pub mod sync;

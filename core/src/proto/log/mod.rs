@@ -2,8 +2,10 @@
 //! checkpoints and waybills.
 
 pub mod entry;
+pub mod tree;
 
 pub use entry::{
     AddArtifact, AddNode, Attest, BindTag, ENTRY_BYTES_MAX, Entry, EntryError, Mark, Publication,
     RemoveArtifact, RemoveNode, Seal, Source,
 };
+pub use tree::{Frontier, HashReader, leaf_hash};

@@ -1,0 +1,1 @@
+//! The libp2p shell: transports, swarm, streams, gossip, provider records.

@@ -1,0 +1,1 @@
+//! Requests to add packages, and how they end.

@@ -1,0 +1,1 @@
+//! Moving the groups of artifacts between peers, verified.

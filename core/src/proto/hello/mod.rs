@@ -1,0 +1,1 @@
+//! The first exchange on every connection.

@@ -1,0 +1,1 @@
+//! Names, versions and file sets of each package type.

@@ -1,0 +1,1 @@
+//! Known addresses, scores and bans.

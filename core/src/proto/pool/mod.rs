@@ -1,0 +1,1 @@
+//! Entries and attestations that wait for a block.

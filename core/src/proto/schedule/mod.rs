@@ -1,0 +1,1 @@
+//! Dividing ranges among sources.
