@@ -1,0 +1,17 @@
+//! Real upstreams on loopback, for the end-to-end tests and the demo.
+//!
+//! * [`registry`]: Debian's `docker-registry`, filled by `umoci` and `skopeo` with images made of
+//!   files from Debian packages, behind a proxy that counts every request.
+//! * [`maven`]: a static server over jars and poms that Maven itself downloaded.
+//! * [`run`]: processes that end with the test.
+
+pub mod image;
+pub mod maven;
+pub mod proxy;
+pub mod registry;
+pub mod run;
+
+pub use maven::MavenUpstream;
+pub use proxy::Requests;
+pub use registry::Registry;
+pub use run::{Child, Failure, free_port, run};
