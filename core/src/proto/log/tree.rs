@@ -53,9 +53,20 @@ impl Frontier {
         Some(Self { size, peaks })
     }
 
+    /// The edge of a tree with `size` leaves from its [`Frontier::peaks`], or `None` if their
+    /// number does not fit.
+    pub fn from_peaks(size: u64, peaks: Vec<Sha256>) -> Option<Self> {
+        (peaks.len() == size.count_ones() as usize).then_some(Self { size, peaks })
+    }
+
     /// Number of leaves.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Roots of the complete subtrees that the tree splits into, largest first; at most 64.
+    pub fn peaks(&self) -> &[Sha256] {
+        &self.peaks
     }
 
     /// Appends a leaf by its hash.
