@@ -3,6 +3,7 @@
 
 pub mod entry;
 pub mod proof;
+pub mod tile;
 pub mod tree;
 
 pub use entry::{
