@@ -1,8 +1,15 @@
 //! The transparency log as calculations: entries, the Merkle tree, tiles, proofs, signed notes,
 //! checkpoints and waybills.
 
+pub mod checkpoint;
+pub mod cosign;
 pub mod entry;
+pub mod note;
+pub mod proof;
+pub(crate) mod text;
+pub mod tile;
 pub mod tree;
+pub mod vkey;
 
 pub use entry::{
     AddArtifact, AddNode, Attest, BindTag, ENTRY_BYTES_MAX, Entry, EntryError, Mark, Publication,
