@@ -1,11 +1,17 @@
 //! Moving the groups of artifacts between peers, verified.
 
-pub mod frame;
 pub mod group;
-pub mod message;
 pub mod outboard;
-pub mod presence;
 pub mod verify;
+
+pub mod frame;
+pub mod message;
+pub mod presence;
+
+pub mod arrival;
+mod fill;
+pub mod replies;
+pub mod requests;
 
 #[cfg(test)]
 mod fixture;
