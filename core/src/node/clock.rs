@@ -12,9 +12,14 @@ pub struct Clock {
 
 impl Clock {
     /// A clock whose monotonic time starts now.
-    #[expect(clippy::disallowed_methods, reason = "this is the file that reads the clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the file that reads the clock"
+    )]
     pub fn start() -> Self {
-        Self { origin: Instant::now() }
+        Self {
+            origin: Instant::now(),
+        }
     }
 
     /// Monotonic time since the start.
@@ -29,9 +34,14 @@ impl Clock {
     }
 
     /// Civil time; 1970 if the system's clock is set before that.
-    #[expect(clippy::disallowed_methods, reason = "this is the file that reads the clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the file that reads the clock"
+    )]
     pub fn wall(&self) -> WallTime {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         WallTime::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 }

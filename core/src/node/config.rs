@@ -176,16 +176,25 @@ impl Config {
             for address in addresses {
                 if let Err(error) = address.parse::<libp2p::Multiaddr>() {
                     let hint = "want a multiaddr such as /ip4/0.0.0.0/tcp/7878";
-                    return fail(key, format!("`{address}` is not an address ({error}); {hint}"));
+                    return fail(
+                        key,
+                        format!("`{address}` is not an address ({error}); {hint}"),
+                    );
                 }
             }
         }
         let urls = self.bootstrap_urls.iter().map(|it| ("bootstrap_urls", it));
         let registries = self.registries.values().map(|it| ("docker.registries", it));
-        let repositories = self.repositories.iter().map(|it| ("maven.repositories", it));
+        let repositories = self
+            .repositories
+            .iter()
+            .map(|it| ("maven.repositories", it));
         for (key, url) in urls.chain(registries).chain(repositories) {
             if !url.starts_with("http://") && !url.starts_with("https://") {
-                return fail(key, format!("`{url}` is not a URL; want http:// or https://"));
+                return fail(
+                    key,
+                    format!("`{url}` is not a URL; want http:// or https://"),
+                );
             }
         }
         if self.limits.disk < 64 << 20 {
@@ -207,11 +216,16 @@ impl Config {
 ///
 /// [`ConfigError::Unreadable`] naming the file.
 pub fn read_text(path: &Path) -> Result<String, ConfigError> {
-    let unreadable =
-        |problem: String| ConfigError::Unreadable { path: path.to_owned(), problem };
+    let unreadable = |problem: String| ConfigError::Unreadable {
+        path: path.to_owned(),
+        problem,
+    };
     let meta = std::fs::metadata(path).map_err(|it| unreadable(it.to_string()))?;
     if FILE_BYTES_MAX < meta.len() {
-        return Err(unreadable(format!("{} bytes, at most {FILE_BYTES_MAX}", meta.len())));
+        return Err(unreadable(format!(
+            "{} bytes, at most {FILE_BYTES_MAX}",
+            meta.len()
+        )));
     }
     std::fs::read_to_string(path).map_err(|it| unreadable(it.to_string()))
 }
@@ -223,7 +237,13 @@ pub fn locate(text: &str, error: &toml::de::Error) -> String {
         return message.to_owned();
     };
     let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let column = before
+        .rsplit('\n')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .count()
+        + 1;
     format!("line {line}, column {column}: {message}")
 }
 
@@ -280,17 +300,31 @@ impl Raw {
         set(&mut config.bootstrap_urls, self.bootstrap_urls);
         set(&mut config.read_through, self.read_through);
         set(&mut config.registries, self.docker.map(|it| it.registries));
-        set(&mut config.repositories, self.maven.map(|it| it.repositories));
+        set(
+            &mut config.repositories,
+            self.maven.map(|it| it.repositories),
+        );
         let Some(raw) = self.limits else { return };
         let limits = &mut config.limits;
-        limits.upload = raw.upload_kb_per_s.map(|it| it.saturating_mul(1_000)).or(limits.upload);
-        limits.download =
-            raw.download_kb_per_s.map(|it| it.saturating_mul(1_000)).or(limits.download);
+        limits.upload = raw
+            .upload_kb_per_s
+            .map(|it| it.saturating_mul(1_000))
+            .or(limits.upload);
+        limits.download = raw
+            .download_kb_per_s
+            .map(|it| it.saturating_mul(1_000))
+            .or(limits.download);
         set(&mut limits.share, raw.share);
-        set(&mut limits.disk, raw.disk_mb.map(|it| it.saturating_mul(1 << 20)));
+        set(
+            &mut limits.disk,
+            raw.disk_mb.map(|it| it.saturating_mul(1 << 20)),
+        );
         set(&mut limits.connections, raw.connections);
         set(&mut limits.builds, raw.builds);
-        set(&mut limits.fetch_timeout, raw.fetch_timeout_s.map(Duration::from_secs));
+        set(
+            &mut limits.fetch_timeout,
+            raw.fetch_timeout_s.map(Duration::from_secs),
+        );
     }
 }
 
@@ -320,16 +354,25 @@ mod tests {
         let config = parse(text).unwrap();
         assert_eq!(config.threads, 4);
         assert_eq!(config.data_dir, Path::new("/etc/x"));
-        assert_eq!((config.limits.upload, config.limits.share), (Some(5_000), false));
+        assert_eq!(
+            (config.limits.upload, config.limits.share),
+            (Some(5_000), false)
+        );
     }
 
     #[test]
     fn problems_name_file_and_line_or_key() {
         for (text, part) in [
-            ("thread = 1", "/etc/kogge.toml, line 1, column 1: unknown field `thread`"),
+            (
+                "thread = 1",
+                "/etc/kogge.toml, line 1, column 1: unknown field `thread`",
+            ),
             ("\n[limits]\nshare = 3", "line 3, column 9"),
             ("threads = 0", "`threads`: 0 is not in 1..=64"),
-            ("listen = ['nowhere']", "`listen`: `nowhere` is not an address"),
+            (
+                "listen = ['nowhere']",
+                "`listen`: `nowhere` is not an address",
+            ),
             ("bootstrap_urls = ['ftp://x']", "`bootstrap_urls`"),
             ("[limits]\ndisk_mb = 1", "`limits.disk_mb`"),
             ("= 3", "line 1"),

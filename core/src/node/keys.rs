@@ -51,7 +51,10 @@ pub fn load_or_create(directory: &Path) -> Result<NodeKeys, KeyError> {
 }
 
 fn load(path: &Path) -> Result<NodeKeys, KeyError> {
-    let io = |error| KeyError::Io { path: path.to_owned(), error };
+    let io = |error| KeyError::Io {
+        path: path.to_owned(),
+        error,
+    };
     let meta = fs::metadata(path).map_err(io)?;
     #[cfg(unix)]
     if std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o077 != 0 {
@@ -68,7 +71,10 @@ fn load(path: &Path) -> Result<NodeKeys, KeyError> {
 
 /// Writes a new seed so that a crash leaves either no file or a whole one.
 fn create(path: &Path) -> Result<(), KeyError> {
-    let io = |error| KeyError::Io { path: path.to_owned(), error };
+    let io = |error| KeyError::Io {
+        path: path.to_owned(),
+        error,
+    };
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *seed).map_err(|it| io(io::Error::other(it.to_string())))?;
     let staged = path.with_extension("new");
@@ -79,10 +85,14 @@ fn create(path: &Path) -> Result<(), KeyError> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(&staged).map_err(io)?;
     let text = Zeroizing::new(format!("{}\n", hex::encode(&*seed)));
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(io)?;
     fs::rename(&staged, path).map_err(io)?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    fs::File::open(folder).and_then(|it| it.sync_all()).map_err(io)
+    fs::File::open(folder)
+        .and_then(|it| it.sync_all())
+        .map_err(io)
 }
 
 #[cfg(test)]
@@ -97,7 +107,10 @@ mod tests {
         let first = load_or_create(folder.path()).unwrap();
         let again = load_or_create(folder.path()).unwrap();
         assert_eq!(first.id(), again.id());
-        let mode = fs::metadata(folder.path().join(KEY_FILE)).unwrap().permissions().mode();
+        let mode = fs::metadata(folder.path().join(KEY_FILE))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
@@ -107,8 +120,14 @@ mod tests {
         let path = folder.path().join(KEY_FILE);
         fs::write(&path, "00").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(load_or_create(folder.path()), Err(KeyError::Exposed(_))));
+        assert!(matches!(
+            load_or_create(folder.path()),
+            Err(KeyError::Exposed(_))
+        ));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(matches!(load_or_create(folder.path()), Err(KeyError::Malformed(_))));
+        assert!(matches!(
+            load_or_create(folder.path()),
+            Err(KeyError::Malformed(_))
+        ));
     }
 }

@@ -11,12 +11,13 @@
 //!
 //! *Calculations*, which any machine may use: [`log`], [`chain`], [`package`], [`schedule`],
 //! [`limit`]. *Machines*: [`hello`], [`peers`], [`sync`], [`pool`], [`build`], [`consensus`],
-//! [`exchange`].
+//! [`exchange`], [`heads`].
 
 pub mod build;
 pub mod chain;
 pub mod consensus;
 pub mod exchange;
+pub mod heads;
 pub mod hello;
 pub mod limit;
 pub mod log;
