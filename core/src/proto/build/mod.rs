@@ -1,1 +1,28 @@
 //! Requests to add packages, and how they end.
+//!
+//! Anybody asks for a [`BuildSpec`]. Each authorized node runs its pipeline once, attests what it
+//! got, and reports; when a quorum got the same, the pool has what a block needs. Every node that
+//! saw the request can tell how it stands: [`BuildStatus`].
+
+mod advance;
+mod form;
+pub mod interface;
+pub mod machine;
+pub mod message;
+mod name;
+pub mod outcome;
+pub mod purl;
+mod record;
+pub mod spec;
+pub mod status;
+pub mod verdict;
+
+pub use interface::{Built, Config, Effect, Input, Judgement, Part, Refusal};
+pub use machine::Builds;
+pub use message::{BuildMessage, BuildRequest, MessageError, Report};
+pub use outcome::{Attested, Failure, FailureCode, FileDigest, Outcome, ShortDigest};
+pub use purl::{docker_purl, maven_purl};
+pub use record::Pending;
+pub use spec::{BuildId, BuildSpec, Docker, Maven, Reference, SpecError};
+pub use status::{BuildStatus, NodeStatus, State};
+pub use verdict::{Difference, Reason};
