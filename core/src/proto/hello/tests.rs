@@ -160,7 +160,8 @@ fn each_refusal_is_seen_by_both_sides_with_its_reason() {
     }
 
     let eve = EVE;
-    let spoil: [(fn(&mut Hello), Reason); 6] = [
+    type Spoil = fn(&mut Hello);
+    let spoil: [(Spoil, Reason); 6] = [
         (|it| it.chain = ChainId([1; 32]), Reason::OtherChain),
         (
             |it| it.protocols = Protocols { min: 2, max: 3 },
