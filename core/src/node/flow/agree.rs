@@ -1,0 +1,195 @@
+//! Agreement among authorized nodes, and when it runs.
+//!
+//! There are no empty blocks: a height starts when entries are eligible, or when another member
+//! has started it. Under load heights keep the interval of the genesis.
+
+use crate::base::{NodeId, PublicKey, Time, WallTime};
+use crate::net::Protocol;
+use crate::node::flow::engine::{Effect, Engine, Vault, describe};
+use crate::node::flow::recent::Overlay;
+use crate::proto::chain::block::Block;
+use crate::proto::chain::{ChainState, NodeKeys, build, check};
+use crate::proto::consensus::{Config, Consensus, Effect as Agreed, Input, Message};
+
+impl<V: Vault> Engine<V> {
+    pub(super) fn new_consensus(keys: &NodeKeys, state: &ChainState) -> Consensus {
+        let (chain, params) = (*state.chain(), *state.params());
+        Consensus::new(&Config { chain, params, vote: keys.vote.clone() }, state.height())
+    }
+
+    /// A message of a member; anybody else has no business with this protocol.
+    pub(super) fn agreement_message(
+        &mut self,
+        now: Time,
+        wall: WallTime,
+        peer: NodeId,
+        bytes: &[u8],
+    ) {
+        let Some(member) = self.chain.members().by_node(&peer) else {
+            return; // Perhaps it is one since a block that we do not have yet.
+        };
+        let from = member.vote;
+        match Message::from_bytes(bytes) {
+            Ok(message) => {
+                self.agreement(now, wall, Input::Message { from, message });
+                self.start_height(now, wall);
+            }
+            Err(error) => self.fault(peer, format!("consensus message: {error}")),
+        }
+    }
+
+    /// Proposals are not repeated: a member that connects gets ours of the running height.
+    pub(super) fn agreement_connected(&mut self, now: Time, peer: NodeId) {
+        if let Some(member) = self.chain.members().by_node(&peer) {
+            let mut effects = Vec::new();
+            self.consensus.resend(member.vote, &mut effects);
+            // These are sends of what was durable before: nothing else can follow from them.
+            for effect in effects {
+                if let Agreed::SendTo(to, message) = effect {
+                    self.send_to_member(&to, &message);
+                }
+            }
+            let _ = now;
+        }
+    }
+
+    pub(super) fn agreement(&mut self, now: Time, wall: WallTime, input: Input) {
+        let mut effects = Vec::new();
+        let Self { consensus, chain, vault, recent, pool, .. } = self;
+        let overlay = Overlay { vault, recent };
+        let mut judge = |block: &Block| {
+            let verdict = check(chain, &overlay, block, Some(wall), &mut |it| pool.is_verified(it));
+            if let Err(error) = &verdict {
+                tracing::warn!(height = block.height(), %error, "refused a proposed block");
+            }
+            verdict.is_ok()
+        };
+        consensus.handle(now, input, &mut judge, &mut effects);
+        self.agreement_effects(now, wall, effects);
+    }
+
+    pub(super) fn expire_agreement(&mut self, now: Time, wall: WallTime) {
+        if self.consensus.next_deadline().is_some_and(|at| at <= now) {
+            let mut effects = Vec::new();
+            self.consensus.expire(now, &mut effects);
+            self.agreement_effects(now, wall, effects);
+        }
+    }
+
+    /// The chain reached `height`, by whatever way.
+    pub(super) fn agreement_applied(&mut self, height: u64) {
+        self.consensus.follow(height);
+        if self.deciding.is_some_and(|it| it <= height) {
+            self.deciding = None;
+        }
+    }
+
+    /// Whether entries wait for a block.
+    pub(super) fn has_work(&self) -> bool {
+        self.pool.has_eligible()
+    }
+
+    /// When the next height may start, if it waits for nothing but time.
+    pub(super) fn next_height_at(&self) -> Option<Time> {
+        (self.may_decide() && self.has_work()).then_some(self.quiet_until)
+    }
+
+    fn may_decide(&self) -> bool {
+        self.deciding.is_none() && self.recent.is_empty() && self.is_member(&self.me)
+    }
+
+    /// Starts the next height if there is work for it.
+    pub(super) fn start_height(&mut self, now: Time, wall: WallTime) {
+        let height = self.chain.height() + 1;
+        let is_due = self.has_work() && self.quiet_until <= now;
+        let wal = std::mem::take(&mut self.wal);
+        if !self.may_decide() {
+            self.wal = wal;
+            return;
+        }
+        if wal.is_empty() && !is_due && !self.consensus.has_input_for_next() {
+            return;
+        }
+        self.deciding = Some(height);
+        self.quiet_until = now + self.chain.params().block_interval_min();
+        if wal.is_empty() {
+            self.out.push(Effect::ResetWal(height));
+        }
+        let mut effects = Vec::new();
+        let Self { consensus, chain, vault, recent, pool, .. } = self;
+        let overlay = Overlay { vault, recent };
+        let mut judge = |block: &Block| {
+            check(chain, &overlay, block, Some(wall), &mut |it| pool.is_verified(it)).is_ok()
+        };
+        consensus.start(now, height, chain.members(), &wal, &mut judge, &mut effects);
+        self.agreement_effects(now, wall, effects);
+    }
+
+    fn agreement_effects(&mut self, now: Time, wall: WallTime, effects: Vec<Agreed>) {
+        for effect in effects {
+            match effect {
+                Agreed::NeedBlock { height, round } => {
+                    if let Some(block) = self.build_block(wall) {
+                        self.agreement(now, wall, Input::Block { height, round, block });
+                    }
+                }
+                Agreed::Persist(record) => self.out.push(Effect::Wal(record)),
+                Agreed::Send(message) => {
+                    let others = self.chain.members().iter().filter(|it| it.node != self.me);
+                    let others: Vec<NodeId> = others.map(|it| it.node).collect();
+                    let bytes = message.to_bytes();
+                    for peer in others.into_iter().filter(|it| self.admitted.contains_key(it)) {
+                        self.out.push(Effect::Send {
+                            peer,
+                            protocol: Protocol::Consensus,
+                            bytes: bytes.clone(),
+                        });
+                    }
+                }
+                Agreed::SendTo(to, message) => self.send_to_member(&to, &message),
+                Agreed::Decide { block, certificate } => {
+                    let overlay = Overlay { vault: &self.vault, recent: &self.recent };
+                    let pool = &self.pool;
+                    let checked = check(&self.chain, &overlay, &block, None, &mut |it| {
+                        pool.is_verified(it)
+                    });
+                    match checked {
+                        Ok(checked) => self.apply(now, wall, checked, certificate),
+                        Err(error) => self.out.push(Effect::Fatal(format!(
+                            "the authorized nodes decided block {}, which breaks a rule: {error}",
+                            block.height()
+                        ))),
+                    }
+                }
+                Agreed::Blame { member, fault } => {
+                    if let Some(member) = self.chain.members().by_vote(&member) {
+                        let (peer, reason) = (member.node, format!("agreement: {fault:?}"));
+                        self.fault(peer, reason);
+                    }
+                }
+                Agreed::Fatal(reason) => self.out.push(Effect::Fatal(reason)),
+            }
+        }
+    }
+
+    fn send_to_member(&mut self, vote: &PublicKey, message: &Message) {
+        if let Some(member) = self.chain.members().by_vote(vote) {
+            let peer = member.node;
+            self.send(peer, Protocol::Consensus, message.to_bytes());
+        }
+    }
+
+    /// The block that we propose, if anything is eligible.
+    fn build_block(&mut self, wall: WallTime) -> Option<Block> {
+        let groups = self.eligible();
+        let overlay = Overlay { vault: &self.vault, recent: &self.recent };
+        let pool = &self.pool;
+        let (block, rejected) =
+            build(&self.chain, &overlay, wall, groups, &mut |it| pool.is_verified(it));
+        for it in rejected {
+            tracing::info!(what = describe(&it.group), error = %it.error, "left out of the block");
+            self.drop_group(&it.group);
+        }
+        block
+    }
+}

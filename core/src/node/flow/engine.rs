@@ -1,0 +1,484 @@
+//! The engine: all machines of a node, and what goes in and out.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::base::{BlockId, NodeId, Time, WallTime};
+use crate::net::{GossipId, Protocol, Topic};
+use crate::node::event::Event;
+use crate::node::flow::connect::Admitted;
+use crate::node::flow::recent::Recent;
+use crate::proto::build::{self, BuildId, BuildSpec, BuildStatus, Builds, Built, Failure};
+use crate::proto::chain::{
+    Certificate, ChainState, CheckedBlock, Genesis, Ledger, MemberSet, NodeKeys,
+};
+use crate::proto::consensus::Consensus;
+use crate::proto::heads::{Heads, Verdict};
+use crate::proto::hello::{self, Handshakes, Hello, Rejection, Role};
+use crate::proto::log::checkpoint::Checkpoint;
+use crate::proto::log::entry::Entry;
+use crate::proto::pool::Pool;
+use crate::proto::sync::{self, Decided, Sync, SyncBlock};
+
+/// Name of the default registry in tag bindings, as users write it in references.
+pub const DEFAULT_REGISTRY: &str = "docker.io";
+
+/// Read access to what is durable, in microseconds.
+pub trait Vault: Ledger + hello::Chain {
+    /// A block and its certificate in their stored bytes.
+    fn encoded(&self, height: u64) -> Option<SyncBlock>;
+    /// Index of the first leaf of a package version.
+    fn package_index(&self, purl: &str) -> Option<u64>;
+    /// Index of the newest binding of a tag.
+    fn tag_index(&self, registry: &str, repository: &str, tag: &str) -> Option<u64>;
+    /// The read that failed since the last call, if one did: the answers since then may be wrong.
+    fn take_failure(&self) -> Option<String>;
+}
+
+/// What an engine starts from.
+pub struct Setup {
+    /// The node's keys.
+    pub keys: NodeKeys,
+    /// The network.
+    pub genesis: Genesis,
+    /// The state after the last durable block.
+    pub state: ChainState,
+    /// The set that decided the last durable block, if there is one and it is known.
+    pub decided_by: Option<MemberSet>,
+    /// The consensus WAL of the next height.
+    pub wal: Vec<Vec<u8>>,
+    /// Builds that were not finished when the node stopped.
+    pub builds: Vec<build::Pending>,
+    /// Name and version of the program.
+    pub agent: String,
+    /// Most pipelines at once.
+    pub builds_max: usize,
+    /// Different in every run.
+    pub seed: u64,
+}
+
+/// What happened outside.
+#[derive(Debug)]
+pub enum Input {
+    /// The only link to a peer opened.
+    Connected {
+        /// Who.
+        peer: NodeId,
+        /// Whether the peer is banned.
+        banned: bool,
+    },
+    /// The link is gone.
+    Disconnected {
+        /// To whom.
+        peer: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// A framed message arrived.
+    Frame {
+        /// From whom.
+        peer: NodeId,
+        /// Over which protocol.
+        protocol: Protocol,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// A gossiped message arrived; answered by [`Effect::Judge`].
+    Gossip {
+        /// The topic.
+        topic: Topic,
+        /// Names the message to the gossip layer.
+        id: GossipId,
+        /// Who passed it on.
+        source: NodeId,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// Where we can be dialled.
+    Listening(Vec<String>),
+    /// Everything up to this block is durable.
+    Appended {
+        /// Its number.
+        height: u64,
+    },
+    /// A head is durable as our highest signed one.
+    HeadPersisted(Checkpoint),
+    /// A pipeline moved bytes.
+    BuildProgress {
+        /// The build.
+        id: BuildId,
+        /// Bytes moved.
+        done: u64,
+        /// Bytes to move, 0 if unknown.
+        total: u64,
+    },
+    /// A pipeline ended.
+    BuildDone {
+        /// The build.
+        id: BuildId,
+        /// The run.
+        run: u64,
+        /// What it got.
+        result: Result<Built, Failure>,
+    },
+    /// A peer is provably at fault, outside of the machines here.
+    Fault {
+        /// Who.
+        peer: NodeId,
+        /// What it did.
+        reason: String,
+    },
+    /// Nothing but time passed.
+    Tick,
+}
+
+/// What the shell does, in order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send a message; a peer that is gone or does not read is not an error.
+    Send {
+        /// To whom.
+        peer: NodeId,
+        /// Over which protocol.
+        protocol: Protocol,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// Gossip a message.
+    Publish {
+        /// The topic.
+        topic: Topic,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// Tell the gossip layer what a message was worth.
+    Judge {
+        /// The message.
+        id: GossipId,
+        /// Who passed it on.
+        source: NodeId,
+        /// What it was worth.
+        verdict: Verdict,
+    },
+    /// A peer passed the handshake.
+    Admitted {
+        /// Who.
+        peer: NodeId,
+        /// What it said.
+        hello: Box<Hello>,
+    },
+    /// Close the link after what was sent before, and remember why.
+    Refuse {
+        /// To whom.
+        peer: NodeId,
+        /// Who refused whom, and why.
+        rejection: Rejection,
+    },
+    /// Ban a peer for a provable fault.
+    Ban {
+        /// Who.
+        peer: NodeId,
+        /// What it did.
+        reason: String,
+    },
+    /// A peer let a request time out: think less of it.
+    Slow {
+        /// Who.
+        peer: NodeId,
+    },
+    /// The authorized nodes are others from now on.
+    Members(MemberSet),
+    /// Empty the consensus WAL: what follows belongs to this height.
+    ResetWal(u64),
+    /// Append to the consensus WAL.
+    Wal(Vec<u8>),
+    /// Make a block durable, then answer with [`Input::Appended`].
+    Append {
+        /// The block.
+        block: Box<CheckedBlock>,
+        /// What decided it.
+        certificate: Certificate,
+    },
+    /// Make a head durable as our highest signed one, then answer with [`Input::HeadPersisted`].
+    PersistHead(Checkpoint),
+    /// Keep a checkpoint and serve it.
+    KeepCheckpoint {
+        /// Leaves that it covers.
+        size: u64,
+        /// The note.
+        note: String,
+        /// Members that signed.
+        signers: usize,
+    },
+    /// Run a pipeline, then answer with [`Input::BuildDone`].
+    RunBuild {
+        /// The build.
+        id: BuildId,
+        /// The run.
+        run: u64,
+        /// What to get.
+        spec: BuildSpec,
+    },
+    /// Stop a pipeline.
+    CancelBuild {
+        /// The build.
+        id: BuildId,
+        /// The run.
+        run: u64,
+    },
+    /// A build stands otherwise than before.
+    BuildChanged(Box<BuildStatus>),
+    /// Tell embedders.
+    Event(Event),
+    /// The node cannot go on; stop it.
+    Fatal(String),
+}
+
+/// How the chain and agreement stand, for the status view.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The state after the last applied block.
+    pub members: MemberSet,
+    /// Synchronization.
+    pub progress: sync::Progress,
+    /// The height being decided, if agreement runs.
+    pub deciding: Option<u64>,
+    /// Whether entries wait for a block.
+    pub has_work: bool,
+    /// Admitted peers and their heights.
+    pub admitted: Vec<(NodeId, u64)>,
+}
+
+/// All machines of a node.
+pub struct Engine<V> {
+    pub(super) me: NodeId,
+    pub(super) keys: NodeKeys,
+    pub(super) origin: String,
+    pub(super) vault: V,
+    /// After the last applied block.
+    pub(super) chain: ChainState,
+    /// Applied, not yet durable.
+    pub(super) recent: Recent,
+    /// Handed over by synchronization, not yet applied.
+    pub(super) to_apply: VecDeque<(NodeId, Decided)>,
+    pub(super) is_applying: bool,
+    pub(super) hello: Handshakes,
+    pub(super) admitted: BTreeMap<NodeId, Admitted>,
+    pub(super) sync: Sync,
+    pub(super) pool: Pool,
+    pub(super) builds: Builds,
+    pub(super) heads: Heads,
+    pub(super) consensus: Consensus,
+    /// The height that agreement works on.
+    pub(super) deciding: Option<u64>,
+    /// The WAL that was found at the start, until it is replayed or out of date.
+    pub(super) wal: Vec<Vec<u8>>,
+    /// Under load the next height does not start before.
+    pub(super) quiet_until: Time,
+    pub(super) out: Vec<Effect>,
+}
+
+impl<V: Vault> Engine<V> {
+    /// An engine at the state of `setup`; take its first effects with [`Engine::take`].
+    pub fn new(setup: Setup, vault: V, now: Time, wall: WallTime) -> Self {
+        let Setup { keys, genesis, state, .. } = setup;
+        let me = keys.id();
+        let members = state.members().clone();
+        let local = hello::Local {
+            node: me,
+            chain: *state.chain(),
+            role: Role::Full,
+            authorized: members.by_node(&me).is_some(),
+            agent: setup.agent,
+            listen: Vec::new(),
+        };
+        let build_config = build::Config {
+            chain: *state.chain(),
+            node: me,
+            vote: keys.vote.clone(),
+            default_registry: DEFAULT_REGISTRY.to_owned(),
+            parallel_max: setup.builds_max,
+        };
+        let mut this = Self {
+            me,
+            origin: genesis.origin.clone(),
+            hello: Handshakes::new(local, setup.seed),
+            admitted: BTreeMap::new(),
+            sync: Sync::new(sync::Config { grace: std::time::Duration::ZERO, ..sync::Config::default() }, state.height()),
+            pool: Self::new_pool(&keys, &state, &members),
+            builds: Builds::new(build_config, members),
+            heads: Heads::new(me),
+            consensus: Self::new_consensus(&keys, &state),
+            deciding: None,
+            wal: setup.wal,
+            quiet_until: Time::ZERO,
+            recent: Recent::default(),
+            to_apply: VecDeque::new(),
+            is_applying: false,
+            chain: state,
+            keys,
+            vault,
+            out: Vec::new(),
+        };
+        this.recover(now, wall, setup.decided_by, setup.builds);
+        this
+    }
+
+    /// Goes on where the last run stopped.
+    fn recover(
+        &mut self,
+        now: Time,
+        wall: WallTime,
+        decided_by: Option<MemberSet>,
+        builds: Vec<build::Pending>,
+    ) {
+        if let Some(members) = decided_by {
+            let (size, root) = (self.chain.size(), self.chain.root());
+            let head = Checkpoint { origin: self.origin.clone(), size, root };
+            self.heads(now, crate::proto::heads::Input::Committed { head, members });
+        }
+        for pending in builds {
+            self.builds(now, wall, build::Input::Restored(pending));
+        }
+        self.start_height(now, wall);
+    }
+
+    /// Applies one input; the effects wait in [`Engine::take`].
+    pub fn handle(&mut self, now: Time, wall: WallTime, input: Input) {
+        match input {
+            Input::Connected { peer, banned } => self.connected(now, wall, peer, banned),
+            Input::Disconnected { peer, reason } => self.disconnected(now, wall, peer, reason),
+            Input::Frame { peer, protocol, bytes } => {
+                self.frame(now, wall, peer, protocol, &bytes);
+            }
+            Input::Gossip { topic, id, source, bytes } => {
+                let verdict = self.gossip(now, wall, topic, source, &bytes);
+                self.out.push(Effect::Judge { id, source, verdict });
+            }
+            Input::Listening(addresses) => self.hello.local_mut().listen = addresses,
+            Input::Appended { height } => self.appended(now, wall, height),
+            Input::HeadPersisted(head) => self.head_persisted(now, wall, head),
+            Input::BuildProgress { id, done, total } => {
+                self.builds(now, wall, build::Input::PipelineProgress { id, done, total });
+            }
+            Input::BuildDone { id, run, result } => {
+                self.builds(now, wall, build::Input::PipelineDone { id, run, result });
+            }
+            Input::Fault { peer, reason } => self.fault(peer, reason),
+            Input::Tick => (),
+        }
+        self.expire(now, wall);
+        if let Some(failure) = self.vault.take_failure() {
+            self.out.push(Effect::Fatal(failure));
+        }
+    }
+
+    /// The owner asks for a package.
+    ///
+    /// # Errors
+    ///
+    /// [`build::Refusal`] if it cannot be asked for now.
+    pub fn submit(
+        &mut self,
+        now: Time,
+        wall: WallTime,
+        spec: BuildSpec,
+    ) -> Result<BuildStatus, build::Refusal> {
+        let id = spec.id();
+        let refusal = self.builds(now, wall, build::Input::Submit(spec));
+        match (refusal, self.builds.status(&id)) {
+            (None, Some(status)) => Ok(status),
+            (Some(refusal), _) => Err(refusal),
+            (None, None) => Err(build::Refusal::Busy),
+        }
+    }
+
+    /// When [`Engine::handle`] should be called next, with [`Input::Tick`] if nothing else happens.
+    pub fn next_deadline(&self) -> Option<Time> {
+        [
+            self.hello.next_deadline(),
+            self.sync.next_deadline(),
+            self.pool.next_deadline(),
+            self.builds.next_deadline(),
+            self.heads.next_deadline(),
+            self.consensus.next_deadline(),
+            self.next_height_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// The effects so far, in order.
+    pub fn take(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// The state after the last applied block.
+    pub fn chain(&self) -> &ChainState {
+        &self.chain
+    }
+
+    /// Read access to what is durable.
+    pub fn vault(&self) -> &V {
+        &self.vault
+    }
+
+    /// All builds this node knows of.
+    pub fn builds_machine(&self) -> &Builds {
+        &self.builds
+    }
+
+    /// How things stand.
+    pub fn snapshot(&self, now: Time) -> Snapshot {
+        Snapshot {
+            members: self.chain.members().clone(),
+            progress: self.sync.progress(now),
+            deciding: self.deciding,
+            has_work: self.has_work(),
+            admitted: self.admitted.iter().map(|(peer, it)| (*peer, it.height)).collect(),
+        }
+    }
+
+    /// The tip that peers are told about.
+    pub fn durable_tip(&self) -> (u64, BlockId) {
+        let tip = hello::Chain::tip(&self.vault);
+        (tip.height, tip.id)
+    }
+
+    fn expire(&mut self, now: Time, wall: WallTime) {
+        let due = |it: Option<Time>| it.is_some_and(|at| at <= now);
+        if due(self.hello.next_deadline()) {
+            let mut effects = Vec::new();
+            self.hello.expire(&self.vault, now, &mut effects);
+            self.hello_effects(now, wall, effects);
+        }
+        if due(self.sync.next_deadline()) {
+            let mut effects = Vec::new();
+            self.sync.expire(now, &mut effects);
+            self.sync_effects(now, wall, effects);
+        }
+        if due(self.heads.next_deadline()) {
+            let mut effects = Vec::new();
+            self.heads.expire(now, &mut effects);
+            self.heads_effects(effects);
+        }
+        if due(self.builds.next_deadline()) {
+            let mut effects = Vec::new();
+            self.builds.expire(now, wall, &mut effects);
+            self.builds_effects(now, wall, effects);
+        }
+        self.expire_pool(now, wall);
+        self.expire_agreement(now, wall);
+        self.start_height(now, wall);
+    }
+}
+
+/// The entries of a group, for logs.
+pub(super) fn describe(group: &[Entry]) -> &str {
+    match group.first() {
+        Some(Entry::AddArtifact(it)) => &it.purl,
+        Some(Entry::BindTag(it)) => &it.tag,
+        Some(other) => other.kind_name(),
+        None => "nothing",
+    }
+}
