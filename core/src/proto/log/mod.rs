@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod cosign;
 pub mod entry;
 pub mod note;
+pub mod policy;
 pub mod proof;
 pub(crate) mod text;
 pub mod tile;
