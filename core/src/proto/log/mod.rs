@@ -10,7 +10,9 @@ pub mod proof;
 pub(crate) mod text;
 pub mod tile;
 pub mod tree;
+pub mod verify;
 pub mod vkey;
+pub mod waybill;
 
 pub use entry::{
     AddArtifact, AddNode, Attest, BindTag, ENTRY_BYTES_MAX, Entry, EntryError, Mark, Publication,

@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn faulty_policies_name_the_line() {
+    fn faulty_rules_name_the_line() {
         for (rest, expected) in [
             ("quorum none", "`none` trusts a single node"),
             ("quorum w5", "`w5` is not defined above"),
@@ -428,6 +428,10 @@ mod tests {
             let lines = rest.lines().count();
             assert_eq!(problem(&text(rest)), (8 + lines, expected.into()), "{rest}");
         }
+    }
+
+    #[test]
+    fn faulty_keys_name_the_line() {
         let (bob, eve) = (&nodes(2..=2)[0].1, &nodes(9..=9)[0].1);
         for (line, expected) in [
             (
@@ -457,6 +461,10 @@ mod tests {
         ] {
             assert_eq!(problem(&text(&line)), (9, expected.into()), "{line}");
         }
+    }
+
+    #[test]
+    fn a_policy_is_complete_and_within_its_limits() {
         assert_eq!(Policy::parse(""), Err(PolicyError::Missing("log")));
         assert_eq!(
             Policy::parse(&text("")),
