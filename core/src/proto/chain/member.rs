@@ -263,22 +263,19 @@ impl MemberSet {
     }
 }
 
-impl Encode<()> for MemberSet {
+impl<C> Encode<C> for MemberSet {
     fn encode<W: minicbor::encode::Write>(
         &self,
         e: &mut minicbor::Encoder<W>,
-        ctx: &mut (),
+        ctx: &mut C,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
         e.array(self.0.len() as u64)?;
         self.iter().try_for_each(|it| it.encode(e, ctx))
     }
 }
 
-impl<'b> Decode<'b, ()> for MemberSet {
-    fn decode(
-        d: &mut minicbor::Decoder<'b>,
-        ctx: &mut (),
-    ) -> Result<Self, minicbor::decode::Error> {
+impl<'b, C> Decode<'b, C> for MemberSet {
+    fn decode(d: &mut minicbor::Decoder<'b>, ctx: &mut C) -> Result<Self, minicbor::decode::Error> {
         Ok(Self::new(Vec::<Member>::decode(d, ctx)?))
     }
 }

@@ -91,7 +91,11 @@ pub struct SignedHead {
 }
 
 impl SignedHead {
-    /// The head without signatures, to be signed by `members`: the set of the block that made it.
+    /// The head without signatures, to be signed by `members`: the set that decided its block.
+    ///
+    /// If that block changes the members, the head is gathered a second time with the set after
+    /// it: the first note proves the change ([`SetChange`](crate::proto::chain::light::SetChange)),
+    /// the second is what verifiers that have followed the change accept.
     pub fn new(head: Checkpoint, members: MemberSet) -> Self {
         Self {
             head,
