@@ -1,1 +1,26 @@
-//! Agreement among authorized nodes.
+//! Agreement among authorized nodes: Tendermint, by the Malachite engine, as a synchronous machine.
+//!
+//! ```text
+//! Consensus::new ─► start(height) ─► handle / expire … ─► Decide ─► idle ─► start(height + 1) …
+//! ```
+//!
+//! The host makes every `Persist` durable before the `Send` that follows it: that one rule keeps a
+//! node that crashed from contradicting itself. The engine's types stay in here; messages
+//! ([`message`]) and records of the write-ahead log ([`wal`]) are ours.
+
+pub mod ahead;
+pub mod bodies;
+pub(crate) mod context;
+pub(crate) mod convert;
+#[cfg(test)]
+mod harness;
+pub(crate) mod host;
+pub mod machine;
+pub mod message;
+pub mod timers;
+pub(crate) mod verify;
+pub mod wal;
+
+pub use machine::{Config, Consensus, Effect, Fault, Input, Judge};
+pub use message::{MESSAGE_BYTES_MAX, Message, Polka, Proposal, RoundVotes, Vote};
+pub use wal::RECORD_BYTES_MAX;
