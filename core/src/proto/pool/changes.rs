@@ -1,0 +1,239 @@
+//! Changes that wait for the consent of enough admins.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::base::{Blake3, ChainId, NodeId, Signature, Time};
+use crate::proto::chain::consent::Consent;
+use crate::proto::chain::member::MemberSet;
+use crate::proto::log::entry::{AddNode, Entry, Mark, RemoveArtifact, RemoveNode};
+use crate::proto::pool::message::{Change, Marks, PoolError, Ready};
+
+/// Most changes. Each member's admin may begin an equal share; what is beyond it is not taken.
+pub(crate) const CHANGES_MAX: usize = 256;
+
+/// How long a change waits: admins are people.
+pub(crate) const CHANGE_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// How much higher than the last a candidate's proof of readiness has to be to be passed on. Unit:
+/// heights.
+pub(crate) const READY_STEP: u64 = 100;
+
+/// Most changes that are remembered after they left; consent does not expire by itself.
+const DONE_MAX: usize = 1_024;
+
+#[derive(Clone, Debug)]
+struct Item {
+    since: Time,
+    change: Change,
+    /// The member whose admin marked it first.
+    owner: NodeId,
+    marks: BTreeMap<NodeId, Mark>,
+    ready: Option<Ready>,
+    is_blocked: bool,
+}
+
+/// The waiting changes.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    chain: ChainId,
+    members: MemberSet,
+    items: BTreeMap<Blake3, Item>,
+    done: BTreeSet<Blake3>,
+}
+
+impl Item {
+    /// The entry, if it has all it needs.
+    fn entry(&self, quorum: usize) -> Option<Entry> {
+        if self.is_blocked || self.marks.len() < quorum {
+            return None;
+        }
+        let marks = self.marks.values().cloned().collect();
+        Some(match &self.change {
+            Change::AddNode(card) => {
+                let ready = self.ready.as_ref()?;
+                Entry::AddNode(Box::new(AddNode {
+                    card: (**card).clone(),
+                    ready_height: ready.height,
+                    ready_block: ready.block,
+                    ready_signature: ready.signature,
+                    marks,
+                }))
+            }
+            Change::RemoveNode { node, reason } => Entry::RemoveNode(RemoveNode {
+                node: *node,
+                reason: reason.clone(),
+                marks,
+            }),
+            Change::RemoveArtifact { index, reason } => Entry::RemoveArtifact(RemoveArtifact {
+                index: *index,
+                reason: reason.clone(),
+                marks,
+            }),
+        })
+    }
+
+    fn message(&self) -> Marks {
+        Marks {
+            change: self.change.clone(),
+            marks: self.marks.values().cloned().collect(),
+            ready: self.ready.clone(),
+        }
+    }
+}
+
+impl Changes {
+    pub(crate) fn new(chain: ChainId, members: MemberSet) -> Self {
+        Self {
+            chain,
+            members,
+            items: BTreeMap::new(),
+            done: BTreeSet::new(),
+        }
+    }
+
+    /// All changes with what is known of their consent.
+    pub(crate) fn list(&self) -> impl Iterator<Item = Marks> {
+        self.items.values().map(Item::message)
+    }
+
+    pub(crate) fn eligible(&self) -> impl Iterator<Item = Entry> {
+        let quorum = self.members.quorum();
+        self.items.values().filter_map(move |it| it.entry(quorum))
+    }
+
+    pub(crate) fn is_candidate(&self, node: &NodeId) -> bool {
+        let candidates = self.items.values().filter_map(|it| it.change.candidate());
+        candidates.into_iter().any(|it| it.node == *node)
+    }
+
+    /// Takes marks; true if some of them are news.
+    pub(crate) fn take_marks(&mut self, now: Time, message: Marks) -> Result<bool, PoolError> {
+        let Marks {
+            change,
+            marks,
+            ready,
+        } = message;
+        let key = Change::key(&change.consent(), &self.chain);
+        if self.done.contains(&key) {
+            return Ok(false);
+        }
+        let known = self.items.get(&key);
+        let mut fresh = Vec::new();
+        for mark in marks {
+            let is_known = known.is_some_and(|it| it.marks.contains_key(&mark.node));
+            // A stranger may be a member that this node does not know yet.
+            if is_known || self.members.by_node(&mark.node).is_none() {
+                continue;
+            }
+            change
+                .consent()
+                .verify(&self.chain, &self.members, &mark)
+                .map_err(|it| PoolError::Signature(mark.node, it))?;
+            fresh.push(mark);
+        }
+        let Some(owner) = known
+            .map(|it| it.owner)
+            .or_else(|| fresh.first().map(|it| it.node))
+        else {
+            return Ok(false);
+        };
+        if known.is_none() && !self.has_room(&owner) {
+            return Ok(false);
+        }
+        let is_news = !fresh.is_empty();
+        let item = self.items.entry(key).or_insert(Item {
+            since: now,
+            change,
+            owner,
+            marks: BTreeMap::new(),
+            ready: None,
+            is_blocked: false,
+        });
+        item.marks.extend(fresh.into_iter().map(|it| (it.node, it)));
+        item.is_blocked &= !is_news;
+        let is_ready = match ready {
+            Some(ready) => self.take_ready(ready)?,
+            None => false,
+        };
+        Ok(is_news || is_ready)
+    }
+
+    /// Takes a candidate's proof; true if it is news.
+    pub(crate) fn take_ready(&mut self, ready: Ready) -> Result<bool, PoolError> {
+        let mut is_news = false;
+        for item in self.items.values_mut() {
+            let Some(member) = item.change.candidate() else {
+                continue;
+            };
+            let is_higher = item.ready.as_ref().is_none_or(|it| {
+                it.height.saturating_add(READY_STEP) <= ready.height
+                    && it.signature != ready.signature
+            });
+            if member.node != ready.node || !is_higher {
+                continue;
+            }
+            ready
+                .verify(&self.chain, member)
+                .map_err(|it| PoolError::Signature(ready.node, it))?;
+            item.ready = Some(ready.clone());
+            item.is_blocked = false;
+            is_news = true;
+        }
+        Ok(is_news)
+    }
+
+    /// Forgets a change that is in the log, or that the rules will never let in.
+    pub(crate) fn finish(&mut self, consent: &Consent<'_>) {
+        let key = Change::key(consent, &self.chain);
+        self.items.remove(&key);
+        if DONE_MAX <= self.done.len() {
+            self.done.pop_first();
+        }
+        self.done.insert(key);
+    }
+
+    /// The rules refused a change in this moment; with `is_stale` because of this proof of
+    /// readiness, which is forgotten.
+    pub(crate) fn block(&mut self, consent: &Consent<'_>, stale: Option<&Signature>) {
+        let key = Change::key(consent, &self.chain);
+        if let Some(item) = self.items.get_mut(&key) {
+            item.is_blocked = true;
+            if item.ready.as_ref().map(|it| &it.signature) == stale {
+                item.ready = None;
+            }
+        }
+    }
+
+    pub(crate) fn unblock(&mut self) {
+        for item in self.items.values_mut() {
+            item.is_blocked = false;
+        }
+    }
+
+    pub(crate) fn set_members(&mut self, members: MemberSet) {
+        for item in self.items.values_mut() {
+            item.marks.retain(|node, _| members.by_node(node).is_some());
+        }
+        self.items.retain(|_, it| !it.marks.is_empty());
+        self.members = members;
+        self.unblock();
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.items
+            .values()
+            .map(|it| it.since + CHANGE_AGE_MAX)
+            .min()
+    }
+
+    pub(crate) fn expire(&mut self, now: Time) {
+        self.items.retain(|_, it| now < it.since + CHANGE_AGE_MAX);
+    }
+
+    fn has_room(&self, owner: &NodeId) -> bool {
+        let begun = self.items.values().filter(|it| it.owner == *owner).count();
+        let share = CHANGES_MAX / self.members.len().max(1);
+        self.items.len() < CHANGES_MAX && begun < share
+    }
+}
