@@ -129,7 +129,7 @@ impl<V: Vault> Engine<V> {
         for effect in effects {
             match effect {
                 Agreed::NeedBlock { height, round } => {
-                    if let Some(block) = self.build_block(wall) {
+                    if let Some(block) = self.build_block(now, wall) {
                         self.agreement(now, wall, Input::Block { height, round, block });
                     }
                 }
@@ -180,7 +180,7 @@ impl<V: Vault> Engine<V> {
     }
 
     /// The block that we propose, if anything is eligible.
-    fn build_block(&mut self, wall: WallTime) -> Option<Block> {
+    fn build_block(&mut self, now: Time, wall: WallTime) -> Option<Block> {
         let groups = self.eligible();
         let overlay = Overlay { vault: &self.vault, recent: &self.recent };
         let pool = &self.pool;
@@ -188,7 +188,7 @@ impl<V: Vault> Engine<V> {
             build(&self.chain, &overlay, wall, groups, &mut |it| pool.is_verified(it));
         for it in rejected {
             tracing::info!(what = describe(&it.group), error = %it.error, "left out of the block");
-            self.drop_group(&it.group);
+            self.drop_group(now, wall, it);
         }
         block
     }

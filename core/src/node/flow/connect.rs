@@ -18,6 +18,7 @@ impl<V: Vault> Engine<V> {
         self.hello(now, wall, hello::Input::Disconnected { peer });
         if self.admitted.remove(&peer).is_some() {
             self.sync(now, wall, sync::Input::Left { peer });
+            self.pool_disconnected(now, wall, peer);
             self.out.push(Effect::Event(Event::PeerLost { peer, reason }));
         }
     }

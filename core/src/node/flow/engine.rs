@@ -274,6 +274,12 @@ pub struct Engine<V> {
     pub(super) wal: Vec<Vec<u8>>,
     /// Under load the next height does not start before.
     pub(super) quiet_until: Time,
+    /// What the last received message was worth.
+    pub(super) judged: Verdict,
+    /// Why the pool did not take the last submission.
+    pub(super) refused: Option<crate::proto::pool::Refusal>,
+    /// The height at which we last said that we are ready to be a member.
+    pub(super) ready: Option<u64>,
     pub(super) out: Vec<Effect>,
 }
 
@@ -317,6 +323,9 @@ impl<V: Vault> Engine<V> {
             chain: state,
             keys,
             vault,
+            judged: Verdict::Ignore,
+            refused: None,
+            ready: None,
             out: Vec::new(),
         };
         this.recover(now, wall, setup.decided_by, setup.builds);
