@@ -15,7 +15,7 @@ use crate::proto::consensus::{Config, Consensus, Effect, Fault, Input, Message};
 
 /// How a node misbehaves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Habit {
+pub(crate) enum Habit {
     Honest,
     /// Receives and sends nothing.
     Silent,
@@ -23,61 +23,65 @@ enum Habit {
     BadBlocks,
     /// Sends one other node a second, different prevote.
     Equivocates,
+    /// Sends everybody whatever it can think of.
+    Hostile,
 }
 
 /// What a block changes besides adding a package.
 #[derive(Clone, Copy, Debug)]
-enum Change {
+pub(crate) enum Change {
     Add(u8),
     Remove(u8),
 }
 
-struct Node {
-    keys: NodeKeys,
-    habit: Habit,
-    machine: Option<Consensus>,
-    chain: MemoryChain,
+pub(crate) struct Node {
+    pub(crate) keys: NodeKeys,
+    pub(crate) habit: Habit,
+    pub(crate) machine: Option<Consensus>,
+    pub(crate) chain: MemoryChain,
     /// Durable.
-    blocks: Vec<(Block, Certificate)>,
+    pub(crate) blocks: Vec<(Block, Certificate)>,
     /// Durable.
     wal: Vec<Vec<u8>>,
     /// Lost in a crash, except for a prefix.
     unsynced: Vec<Vec<u8>>,
-    faults: Vec<(PublicKey, Fault)>,
-    rounds_max: u32,
+    pub(crate) faults: Vec<(PublicKey, Fault)>,
+    pub(crate) rounds_max: u32,
 }
 
-enum Event {
-    Message(usize, usize, Vec<u8>),
+pub(crate) enum Event {
+    Message(usize, usize, Message),
     Sync(usize, Block, Certificate),
     Status(usize),
     Restart(usize),
 }
 
-struct Net {
+pub(crate) struct Net {
     seed: u64,
-    rng: Rng,
-    now: Time,
+    pub(crate) rng: Rng,
+    pub(crate) now: Time,
     events: BTreeMap<(Time, u64), Event>,
     sequence: u64,
-    nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
     /// Nobody starts a higher height.
-    target: u64,
-    delay_max: Duration,
+    pub(crate) target: u64,
+    pub(crate) delay_max: Duration,
     /// Of 1,000 messages.
-    loss: u64,
+    pub(crate) loss: u64,
     /// Of 10,000 effects.
-    crashes: u64,
-    groups: Option<Vec<u8>>,
-    changes: BTreeMap<u64, Change>,
-    decided: BTreeMap<u64, BlockId>,
-    signed: BTreeMap<(PublicKey, u8, u64, u32), Option<BlockId>>,
+    pub(crate) crashes: u64,
+    pub(crate) groups: Option<Vec<u8>>,
+    /// All that was ever sent.
+    pub(crate) seen: Vec<Message>,
+    pub(crate) changes: BTreeMap<u64, Change>,
+    pub(crate) decided: BTreeMap<u64, BlockId>,
+    pub(crate) signed: BTreeMap<(PublicKey, u8, u64, u32), Option<BlockId>>,
 }
 
-const STATUS_EVERY: Duration = Duration::from_millis(300);
+pub(crate) const STATUS_EVERY: Duration = Duration::from_millis(300);
 
 impl Net {
-    fn new(seed: u64, members: u8, nodes: u8) -> Self {
+    pub(crate) fn new(seed: u64, members: u8, nodes: u8) -> Self {
         let genesis = MemoryChain::new(members);
         let nodes = (0..nodes).map(|number| Node {
             keys: node_keys(number),
@@ -102,6 +106,7 @@ impl Net {
             loss: 0,
             crashes: 0,
             groups: None,
+            seen: Vec::new(),
             changes: BTreeMap::new(),
             decided: BTreeMap::new(),
             signed: BTreeMap::new(),
@@ -113,12 +118,12 @@ impl Net {
         net
     }
 
-    fn push(&mut self, after: Duration, event: Event) {
+    pub(crate) fn push(&mut self, after: Duration, event: Event) {
         self.sequence += 1;
         self.events.insert((self.now + after, self.sequence), event);
     }
 
-    fn delay(&mut self) -> Duration {
+    pub(crate) fn delay(&mut self) -> Duration {
         let nanos = u64::try_from(self.delay_max.as_nanos()).unwrap();
         Duration::from_nanos(self.rng.below(nanos + 1))
     }
@@ -130,7 +135,7 @@ impl Net {
     }
 
     /// Runs until `done` or for `limit` of virtual time; says whether it is done.
-    fn run(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> bool {
+    pub(crate) fn run(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> bool {
         let end = self.now + limit;
         while !done(self) {
             let event = self.events.keys().next().map(|(at, _)| *at);
@@ -162,17 +167,21 @@ impl Net {
 
     fn deliver(&mut self, event: Event) {
         match event {
-            Event::Message(from, to, bytes) => {
+            Event::Message(from, to, message) => {
                 if self.connected(from, to) {
-                    let message = Message::from_bytes(&bytes).unwrap();
                     let from = self.nodes[from].keys.vote.public();
                     self.input(to, Input::Message { from, message });
                 }
             }
             Event::Sync(to, block, certificate) => self.sync(to, block, certificate),
             Event::Status(at) => {
-                self.push(STATUS_EVERY, Event::Status(at));
                 self.ask_for_blocks(at);
+                let is_hostile = self.nodes[at].habit == Habit::Hostile;
+                if is_hostile {
+                    self.harass(at);
+                }
+                let hurry = if is_hostile { 20 } else { 1 };
+                self.push(STATUS_EVERY / hurry, Event::Status(at));
             }
             Event::Restart(at) => self.restart(at),
         }
@@ -229,7 +238,7 @@ impl Net {
         }
     }
 
-    fn start(&mut self, at: usize) {
+    pub(crate) fn start(&mut self, at: usize) {
         let Node {
             machine,
             chain,
@@ -364,7 +373,12 @@ impl Net {
             return;
         }
         let delay = self.delay();
-        self.push(delay, Event::Message(from, to, message.to_bytes()));
+        assert_eq!(
+            Message::from_bytes(&message.to_bytes()).as_ref(),
+            Ok(message)
+        );
+        self.push(delay, Event::Message(from, to, message.clone()));
+        self.seen.push(message.clone());
         if let (Message::Vote(vote), Habit::Equivocates, VoteKind::Prevote) =
             (message, self.nodes[from].habit, kind_of(message))
             && to == (from + 1) % self.nodes.len()
@@ -373,10 +387,7 @@ impl Net {
             other.block = Some(BlockId([0xee; 32]));
             let bytes = other.signed_bytes(self.nodes[from].chain.state.chain());
             other.signature = self.nodes[from].keys.vote.sign(&bytes);
-            self.push(
-                delay,
-                Event::Message(from, to, Message::Vote(other).to_bytes()),
-            );
+            self.push(delay, Event::Message(from, to, Message::Vote(other)));
         }
     }
 
@@ -431,12 +442,12 @@ impl Net {
     }
 
     /// Whether all nodes that speak have decided the target height.
-    fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         let mut speaking = self.nodes.iter().filter(|it| it.habit != Habit::Silent);
         speaking.all(|it| self.target <= it.blocks.len() as u64)
     }
 
-    fn run_to(&mut self, target: u64) {
+    pub(crate) fn run_to(&mut self, target: u64) {
         self.target = target;
         for at in 0..self.nodes.len() {
             self.start(at);
@@ -457,150 +468,4 @@ fn kind_of(message: &Message) -> VoteKind {
 fn judge(chain: &MemoryChain, block: &Block) -> bool {
     let now = Some(GENESIS_TIME);
     check(&chain.state, &chain.ledger, block, now, &mut |_| true).is_ok()
-}
-
-#[test]
-fn crashes_loss_and_delays_never_fork_or_contradict_and_always_recover() {
-    for seed in 0..100 {
-        let mut net = Net::new(seed, 4, 4);
-        net.loss = seed % 5 * 10;
-        net.crashes = seed % 3 * 40;
-        net.delay_max = Duration::from_millis([2, 40, 400][usize::try_from(seed % 3).unwrap()]);
-        net.run_to(6);
-    }
-}
-
-#[test]
-fn one_of_four_silent_does_not_stop_the_others() {
-    for silent in 0..4 {
-        let mut net = Net::new(silent, 4, 4);
-        net.nodes[usize::try_from(silent).unwrap()].habit = Habit::Silent;
-        net.run_to(5);
-    }
-}
-
-#[test]
-fn networks_of_one_two_and_seven_decide() {
-    for members in [1, 2, 7] {
-        let mut net = Net::new(1, members, members);
-        net.run_to(3);
-        assert!(net.nodes.iter().all(|it| it.rounds_max == 0));
-    }
-}
-
-#[test]
-fn a_divided_network_waits_and_goes_on_when_healed() {
-    for seed in 0..5 {
-        let mut net = Net::new(seed, 4, 4);
-        net.run_to(2);
-        net.groups = Some(vec![0, 0, 1, 1]);
-        net.target = 5;
-        for at in 0..4 {
-            net.start(at);
-        }
-        assert!(!net.run(Duration::from_secs(30), |it| it.decided.len() > 2));
-        net.groups = None;
-        let healed = net.now;
-        net.run_to(5);
-        assert!(
-            net.now.since(healed) < Duration::from_secs(60),
-            "seed {seed}"
-        );
-    }
-}
-
-#[test]
-fn invalid_proposals_are_voted_nil() {
-    let mut net = Net::new(3, 4, 4);
-    let bad = 1;
-    net.nodes[bad].habit = Habit::BadBlocks;
-    net.run_to(8);
-    assert!(net.nodes.iter().any(|it| it.rounds_max > 0));
-    let key = net.nodes[bad].keys.vote.public();
-    let mut proposals = net
-        .signed
-        .iter()
-        .filter(|((who, kind, ..), _)| *who == key && *kind == 0);
-    assert!(proposals.clone().count() > 0);
-    let decided: Vec<_> = net.decided.values().copied().map(Some).collect();
-    assert!(proposals.all(|(_, block)| !decided.contains(block)));
-}
-
-#[test]
-fn a_double_vote_is_blamed_and_harms_nobody() {
-    let mut net = Net::new(4, 4, 4);
-    net.nodes[0].habit = Habit::Equivocates;
-    net.run_to(6);
-    let eve = net.nodes[0].keys.vote.public();
-    let proven = |(member, fault): &(PublicKey, Fault)| {
-        *member == eve && matches!(fault, Fault::DoubleVote(_))
-    };
-    assert!(net.nodes[1].faults.iter().any(proven));
-    let honest = net.nodes.iter().flat_map(|it| &it.faults);
-    assert_eq!(honest.filter(|(member, _)| *member != eve).count(), 0);
-}
-
-#[test]
-fn members_change_at_the_next_height() {
-    for seed in 0..10 {
-        let mut net = Net::new(seed, 4, 6);
-        net.changes = BTreeMap::from([
-            (2, Change::Add(4)),
-            (3, Change::Remove(0)),
-            (4, Change::Add(5)),
-            (5, Change::Remove(1)),
-        ]);
-        net.crashes = seed % 2 * 20;
-        net.run_to(8);
-        let sets: Vec<Vec<u8>> = net.nodes[2]
-            .blocks
-            .iter()
-            .map(|(_, certificate)| {
-                let voters = certificate.signatures.iter().map(|it| it.vote);
-                let number = |key| {
-                    (0..6)
-                        .find(|it| node_keys(*it).vote.public() == key)
-                        .unwrap()
-                };
-                let mut numbers: Vec<_> = voters.map(number).collect();
-                numbers.sort_unstable();
-                numbers
-            })
-            .collect();
-        let may_sign: [&[u8]; 8] = [
-            &[0, 1, 2, 3],
-            &[0, 1, 2, 3],
-            &[0, 1, 2, 3, 4],
-            &[1, 2, 3, 4],
-            &[1, 2, 3, 4, 5],
-            &[2, 3, 4, 5],
-            &[2, 3, 4, 5],
-            &[2, 3, 4, 5],
-        ];
-        for (height, (set, may)) in sets.iter().zip(may_sign).enumerate() {
-            let allowed = set.iter().all(|it| may.contains(it));
-            assert!(allowed, "seed {seed}, height {}: {set:?}", height + 1);
-        }
-    }
-}
-
-#[test]
-fn an_idle_network_is_silent_and_one_nodes_work_wakes_the_others() {
-    let mut net = Net::new(5, 4, 4);
-    net.run_to(3);
-    net.run(Duration::from_secs(5), |_| false);
-    for node in &net.nodes {
-        let machine = node.machine.as_ref().unwrap();
-        assert_eq!(
-            (machine.next_deadline(), machine.is_running()),
-            (None, false)
-        );
-    }
-    let mut proposer = 0;
-    while net.decided.len() < 4 {
-        net.start(proposer);
-        net.run(Duration::from_secs(60), |it| it.decided.len() == 4);
-        proposer += 1;
-    }
-    assert_eq!(proposer, 1, "the first node's message starts the others");
 }

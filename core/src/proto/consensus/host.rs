@@ -15,7 +15,7 @@ use crate::proto::chain::member::MemberSet;
 use crate::proto::consensus::bodies::Bodies;
 use crate::proto::consensus::context::{self, Ctx};
 use crate::proto::consensus::convert::round;
-use crate::proto::consensus::machine::{Config, Effect, Fault};
+use crate::proto::consensus::effect::{Config, Effect, Fault};
 use crate::proto::consensus::message::{Message, Proposal, Vote};
 use crate::proto::consensus::timers::{Timers, Waits};
 use crate::proto::consensus::verify::Verifier;

@@ -12,15 +12,21 @@ pub mod ahead;
 pub mod bodies;
 pub(crate) mod context;
 pub(crate) mod convert;
+pub mod effect;
 #[cfg(test)]
 mod harness;
 pub(crate) mod host;
+#[cfg(test)]
+mod hostile;
 pub mod machine;
 pub mod message;
+#[cfg(test)]
+mod scenarios;
 pub mod timers;
 pub(crate) mod verify;
 pub mod wal;
 
-pub use machine::{Config, Consensus, Effect, Fault, Input, Judge};
+pub use effect::{Config, Effect, Fault, Input, Judge};
+pub use machine::Consensus;
 pub use message::{MESSAGE_BYTES_MAX, Message, Polka, Proposal, RoundVotes, Vote};
 pub use wal::RECORD_BYTES_MAX;
