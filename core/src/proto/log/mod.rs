@@ -2,6 +2,7 @@
 //! checkpoints and waybills.
 
 pub mod entry;
+pub mod index;
 pub mod tree;
 
 pub use entry::{
