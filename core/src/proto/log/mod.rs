@@ -14,6 +14,7 @@ pub mod policy;
 pub mod proof;
 pub(crate) mod text;
 pub mod tile;
+pub mod index;
 pub mod tree;
 pub mod verify;
 pub mod vkey;
