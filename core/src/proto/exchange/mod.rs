@@ -22,3 +22,5 @@ mod download_steps;
 mod fixture;
 #[cfg(test)]
 mod serve_steps;
+#[cfg(test)]
+mod simulation;
