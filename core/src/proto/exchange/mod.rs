@@ -13,5 +13,14 @@ mod fill;
 pub mod replies;
 pub mod requests;
 
+pub mod download;
+pub mod serve;
+
+#[cfg(test)]
+mod download_steps;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod serve_steps;
+#[cfg(test)]
+mod simulation;
