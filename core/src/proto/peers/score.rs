@@ -34,18 +34,21 @@ const DROP_BELOW: i64 = -50;
 /// A score moves by one towards zero in this time.
 const FADE: Duration = Duration::from_secs(60);
 
+/// Longest reason; the rest is cut off. Unit: characters.
+const REASON_CHARS_MAX: usize = 200;
+
 /// A ban in force.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ban {
     /// When it ends.
     pub until: Time,
-    /// Why; a stable word such as `bad_proof`.
-    pub reason: &'static str,
+    /// Why, for people.
+    pub reason: String,
     /// Which of the peer's bans this is, from 1.
     pub times: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Opinion {
     score: i64,
     /// When the score was last brought up to date.
@@ -62,21 +65,23 @@ pub struct Scores {
 impl Scores {
     /// Bans the peer for a provable fault: an hour, doubling with each further ban to a day. A
     /// fault during a ban does not prolong it.
-    pub fn fault(&mut self, now: Time, peer: NodeId, reason: &'static str) -> Ban {
+    pub fn fault(&mut self, now: Time, peer: NodeId, reason: &str) -> Ban {
         let opinion = self.opinion(now, peer);
-        if let Some(ban) = opinion.ban.filter(|it| now < it.until) {
-            return ban;
+        let last = opinion.ban.take();
+        if let Some(ban) = last.as_ref().filter(|it| now < it.until) {
+            opinion.ban.clone_from(&last);
+            return ban.clone();
         }
-        let past = opinion.ban.filter(|it| now < it.until + FORGIVEN_AFTER);
+        let past = last.filter(|it| now < it.until + FORGIVEN_AFTER);
         let times = past.map_or(0, |it| it.times).saturating_add(1);
         let length = BAN_MIN.saturating_mul(2_u32.saturating_pow(times.min(16) - 1));
         let until = now + length.min(BAN_MAX);
         let ban = Ban {
             until,
-            reason,
+            reason: reason.chars().take(REASON_CHARS_MAX).collect(),
             times,
         };
-        opinion.ban = Some(ban);
+        opinion.ban = Some(ban.clone());
         ban
     }
 
@@ -98,8 +103,8 @@ impl Scores {
     }
 
     /// The peer's ban, if one is in force.
-    pub fn ban(&self, now: Time, peer: &NodeId) -> Option<Ban> {
-        let ban = self.peers.get(peer)?.ban?;
+    pub fn ban(&self, now: Time, peer: &NodeId) -> Option<&Ban> {
+        let ban = self.peers.get(peer)?.ban.as_ref()?;
         (now < ban.until).then_some(ban)
     }
 
@@ -113,11 +118,11 @@ impl Scores {
     }
 
     /// All bans in force.
-    pub fn bans(&self, now: Time) -> impl Iterator<Item = (NodeId, Ban)> {
+    pub fn bans(&self, now: Time) -> impl Iterator<Item = (NodeId, &Ban)> {
         let bans = self
             .peers
             .iter()
-            .filter_map(|(peer, it)| Some((*peer, it.ban?)));
+            .filter_map(|(peer, it)| Some((*peer, it.ban.as_ref()?)));
         bans.filter(move |(_, it)| now < it.until)
     }
 
@@ -135,7 +140,7 @@ impl Scores {
     fn opinion(&mut self, now: Time, peer: NodeId) -> &mut Opinion {
         if PEERS_MAX <= self.peers.len() && !self.peers.contains_key(&peer) {
             let weight = |it: &Opinion| {
-                let until = it.ban.map(|it| it.until).filter(|it| now < *it);
+                let until = it.ban.as_ref().map(|it| it.until).filter(|it| now < *it);
                 (until, faded(it, now).abs())
             };
             let least = self.peers.iter().min_by_key(|(_, it)| weight(it));
@@ -182,12 +187,12 @@ mod tests {
             let ban = scores.fault(now, EVE, "bad_proof");
             let expected = Ban {
                 until: now + HOUR * hours,
-                reason: "bad_proof",
+                reason: "bad_proof".to_owned(),
                 times,
             };
             assert_eq!(ban, expected);
             assert_eq!(scores.fault(now + HOUR / 2, EVE, "other"), expected);
-            assert_eq!(scores.ban(now, &EVE), Some(expected));
+            assert_eq!(scores.ban(now, &EVE), Some(&expected));
             now = ban.until;
             assert_eq!(scores.ban(now, &EVE), None);
         }
