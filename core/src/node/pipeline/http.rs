@@ -23,9 +23,10 @@ use ureq::{Agent, Body, Timeout};
 use url::Url;
 
 use crate::base::Time;
+use crate::node::pipeline::address::{is_loopback, parse_upstream, redact, without_credentials};
 use crate::node::pipeline::error::PipelineError;
 use crate::node::pipeline::job::Cancel;
-use crate::node::pipeline::proxy::{Proxies, is_loopback};
+use crate::node::pipeline::proxy::Proxies;
 use crate::node::pipeline::retry::{Patience, Retry, Setback, retry_after};
 use crate::node::pipeline::transfer::Pace;
 
@@ -329,7 +330,7 @@ impl Client {
     }
 
     /// Whether `url` may be asked, given that the caller asked for `first`.
-    fn check_target(&self, first: &Url, url: &Url) -> Result<(), PipelineError> {
+    pub(crate) fn check_target(&self, first: &Url, url: &Url) -> Result<(), PipelineError> {
         let is_local = is_loopback(url);
         if is_local && !is_loopback(first) {
             let text = format!(
@@ -433,45 +434,6 @@ fn agent(config: &HttpConfig, proxy: Option<ureq::Proxy>) -> Agent {
         .timeout_per_write(Some(config.stall_timeout))
         .build()
         .new_agent()
-}
-
-/// Reads the URL of an upstream.
-///
-/// # Errors
-///
-/// [`PipelineError::Setup`] if it is no `http` or `https` URL, or has credentials in it.
-pub(crate) fn parse_upstream(text: &str) -> Result<Url, PipelineError> {
-    let shown = redact(text);
-    let url = Url::parse(text)
-        .ok()
-        .filter(|it| it.has_host() && matches!(it.scheme(), "http" | "https"))
-        .ok_or_else(|| PipelineError::Setup(format!("`{shown}` is not a URL; want `https://…`")))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(PipelineError::Setup(format!(
-            "{shown} has credentials in it; only what anybody may fetch can enter the log"
-        )));
-    }
-    Ok(url)
-}
-
-fn without_credentials(mut url: Url) -> Url {
-    // Both fail only for URLs that cannot have credentials.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_fragment(None);
-    url
-}
-
-/// A URL for messages and logs: without credentials, and without the query, which may hold a
-/// signature or token.
-pub(crate) fn redact(text: &str) -> String {
-    let Ok(url) = Url::parse(text) else {
-        return "an unreadable URL".to_owned();
-    };
-    let mut url = without_credentials(url);
-    let has_query = url.query().is_some();
-    url.set_query(None);
-    format!("{url}{}", if has_query { "?…" } else { "" })
 }
 
 fn network(method: &'static str, url: &str, problem: String) -> PipelineError {

@@ -4,25 +4,32 @@
 //! [`Deposit`] while it hashes them, and answers with facts that every authorized node gets alike,
 //! so that they can be attested and enter the log.
 //!
-//! No upstream is named in this program: [`registries`] and [`settings`] read which ones the
+//! No upstream is named in this program; [`registries`] reads which ones the
 //! machine's own Docker, containerd, Podman and Maven use.
 
 pub mod deposit;
 pub mod error;
 pub mod job;
 
+mod address;
 pub mod http;
 pub mod proxy;
 pub mod retry;
 pub mod transfer;
 
+pub mod docker;
+pub mod registries;
+mod token;
+
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use deposit::{Deposit, DepositWriter, Digests, Stored};
+pub use docker::Images;
 pub use error::PipelineError;
 pub use http::{Client, HttpConfig};
 pub use job::{
     Cancel, FileFacts, Job, Outcome, Package, Pipeline, Progress, Spec, Step, TagBinding,
 };
 pub use proxy::Proxies;
+pub use registries::{Registries, RegistryFiles};

@@ -3,8 +3,9 @@
 //! Meaning of the variables as in curl and Go: `NO_PROXY` is a list of hosts, each with its
 //! subdomains, or `*`; this machine is never asked through a proxy.
 
-use url::{Host, Url};
+use url::Url;
 
+use crate::node::pipeline::address::is_loopback;
 use crate::node::pipeline::error::PipelineError;
 
 /// Which requests go through which proxy.
@@ -70,16 +71,6 @@ impl Proxies {
             }
         }
         Ok(parsed)
-    }
-}
-
-/// Whether `url` names this machine.
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 

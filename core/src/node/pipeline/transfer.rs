@@ -4,11 +4,10 @@ use std::io::Read;
 use std::time::Duration;
 
 use crate::base::{Sha256, Time};
+use crate::node::pipeline::address::redact;
 use crate::node::pipeline::deposit::{Deposit, DepositWriter, Digests, Hasher};
 use crate::node::pipeline::error::PipelineError;
-use crate::node::pipeline::http::{
-    Answer, CHUNK_BYTES, Client, Clock, Request, Resume, describe, redact,
-};
+use crate::node::pipeline::http::{Answer, CHUNK_BYTES, Client, Clock, Request, Resume, describe};
 use crate::node::pipeline::job::{Job, Step};
 use crate::node::pipeline::retry::Setback;
 
