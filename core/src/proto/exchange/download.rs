@@ -46,7 +46,7 @@ pub const BUSY_MAX: Duration = Duration::from_secs(30);
 pub struct Config {
     /// After so long without a new group, arrived or durable, the download fails.
     pub progress_timeout: Duration,
-    /// Sources that are asked at the same time.
+    /// Sources that are asked at the same time; at least one is.
     pub sources_max: usize,
     /// While fewer than these can be asked, more are looked for.
     pub sources_wanted: usize,
@@ -74,7 +74,7 @@ impl Config {
             units_min: 1,
             units_max: GROUPS_MAX,
             whole_units: 4,
-            sources_max: self.sources_max,
+            sources_max: self.sources_max.max(1),
             window: self.window_bytes.map(|it| it.div_ceil(unit_bytes).max(1)),
         }
     }
