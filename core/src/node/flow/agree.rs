@@ -34,7 +34,7 @@ impl<V: Vault> Engine<V> {
                 self.agreement(now, wall, Input::Message { from, message });
                 self.start_height(now, wall);
             }
-            Err(error) => self.fault(peer, format!("consensus message: {error}")),
+            Err(error) => self.fault(now, peer, format!("consensus message: {error}")),
         }
     }
 
@@ -164,7 +164,7 @@ impl<V: Vault> Engine<V> {
                 Agreed::Blame { member, fault } => {
                     if let Some(member) = self.chain.members().by_vote(&member) {
                         let (peer, reason) = (member.node, format!("agreement: {fault:?}"));
-                        self.fault(peer, reason);
+                        self.fault(now, peer, reason);
                     }
                 }
                 Agreed::Fatal(reason) => self.out.push(Effect::Fatal(reason)),

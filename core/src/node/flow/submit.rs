@@ -100,7 +100,7 @@ impl<V: Vault> Engine<V> {
                         build::Judgement::Accept => Verdict::Accept,
                         build::Judgement::Ignore => Verdict::Ignore,
                         build::Judgement::Reject(error) => {
-                            self.fault(peer, format!("build message: {error}"));
+                            self.fault(now, peer, format!("build message: {error}"));
                             Verdict::Reject
                         }
                     };
@@ -167,7 +167,7 @@ impl<V: Vault> Engine<V> {
     pub(super) fn pool_message(&mut self, now: Time, wall: WallTime, peer: NodeId, bytes: &[u8]) {
         match PoolMessage::from_bytes(bytes) {
             Ok(message) => self.pool(now, wall, pool::Input::Received { from: peer, message }),
-            Err(error) => self.fault(peer, format!("pool message: {error}")),
+            Err(error) => self.fault(now, peer, format!("pool message: {error}")),
         }
     }
 
@@ -250,7 +250,7 @@ impl<V: Vault> Engine<V> {
                         pool::Judgement::Accept => Verdict::Accept,
                         pool::Judgement::Ignore => Verdict::Ignore,
                         pool::Judgement::Reject(error) => {
-                            self.fault(peer, format!("pool message: {error}"));
+                            self.fault(now, peer, format!("pool message: {error}"));
                             Verdict::Reject
                         }
                     };

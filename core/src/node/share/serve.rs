@@ -53,6 +53,31 @@ struct Shared {
 }
 
 impl Shared {
+    /// A request, if there is room for it.
+    fn admit(&self, id: u32, want: Want) -> Job {
+        let mut queue = self.lock();
+        if WAITING_MAX <= queue.gets {
+            return Job::Answer(Reply::Busy { id, retry_after_ms: BUSY_RETRY_MS });
+        }
+        queue.gets += 1;
+        Job::Get { id, want }
+    }
+
+    /// Drops a request that waits, and ends it; one that is being sent is marked.
+    fn cancel(&self, id: u32) -> Option<Job> {
+        let mut queue = self.lock();
+        let before = queue.jobs.len();
+        queue.jobs.retain(|it| !matches!(it, Job::Get { id: other, .. } if *other == id));
+        if queue.jobs.len() < before {
+            queue.gets = queue.gets.saturating_sub(1);
+            return Some(Job::Answer(Reply::End { id }));
+        }
+        if queue.gets != 0 {
+            queue.cancelled.insert(id);
+        }
+        None
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -108,29 +133,11 @@ impl Server {
 
     async fn request(&self, request: Request, shared: &Shared) {
         let job = match request {
-            Request::Cancel { id } => {
-                let mut queue = shared.lock();
-                let before = queue.jobs.len();
-                queue.jobs.retain(|it| !matches!(it, Job::Get { id: other, .. } if *other == id));
-                if queue.jobs.len() < before {
-                    queue.gets = queue.gets.saturating_sub(1);
-                    Job::Answer(Reply::End { id })
-                } else {
-                    if queue.gets != 0 {
-                        queue.cancelled.insert(id);
-                    }
-                    return;
-                }
-            }
-            Request::Get { id, want } => {
-                let mut queue = shared.lock();
-                if WAITING_MAX <= queue.gets {
-                    Job::Answer(Reply::Busy { id, retry_after_ms: BUSY_RETRY_MS })
-                } else {
-                    queue.gets += 1;
-                    Job::Get { id, want }
-                }
-            }
+            Request::Cancel { id } => match shared.cancel(id) {
+                Some(job) => job,
+                None => return,
+            },
+            Request::Get { id, want } => shared.admit(id, want),
             Request::Have { id, roots } => {
                 let answers = self.presence(roots).await;
                 Job::Answer(Reply::Has { id, answers })
@@ -170,14 +177,12 @@ impl Server {
     ) -> io::Result<()> {
         loop {
             let changed = shared.changed.listen();
-            let job = {
+            let (job, is_over) = {
                 let mut queue = shared.lock();
-                match queue.jobs.pop_front() {
-                    None if queue.is_over => return writer.close().await,
-                    job => job,
-                }
+                (queue.jobs.pop_front(), queue.is_over)
             };
             match job {
+                None if is_over => return writer.close().await,
                 None => {
                     writer.flush().await?;
                     changed.await;
