@@ -1,0 +1,7 @@
+//! Several nodes in one process, over real sockets on loopback.
+
+mod bed;
+mod dials;
+mod everybody;
+mod messages;
+mod tcp;
