@@ -134,7 +134,7 @@ mod tests {
                 proposer: PublicKey([1; 32]),
                 signature: Signature([0; 64]),
             };
-            Message::Proposal(proposal, block.clone())
+            Message::Proposal(proposal, Box::new(block.clone()))
         };
         for round in [0, 1, 2, 2, 3] {
             ahead.push(PublicKey([1; 32]), proposal(round));

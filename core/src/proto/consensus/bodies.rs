@@ -30,17 +30,9 @@ impl Bodies {
         self.0.get(id)
     }
 
-    /// Records a judgement of a block that is kept.
-    pub(crate) fn judged(&mut self, id: &BlockId, round: u32, is_valid: bool) {
-        if let Some(body) = self.0.get_mut(id) {
-            body.round = round;
-            body.is_valid = is_valid;
-        }
-    }
-
-    /// Keeps `body`; `preferred` blocks stay at the limit.
+    /// Keeps `body`, instead of one with the same id; `preferred` blocks stay at the limit.
     pub(crate) fn insert(&mut self, id: BlockId, body: Body, preferred: &[BlockId]) {
-        if BODIES_MAX <= self.0.len() {
+        if BODIES_MAX <= self.0.len() && !self.0.contains_key(&id) {
             let candidates = self.0.iter().filter(|(id, _)| !preferred.contains(id));
             let oldest = candidates.min_by_key(|(_, it)| it.round).map(|(id, _)| *id);
             if let Some(id) = oldest {
@@ -74,21 +66,22 @@ mod tests {
         let chain = MemoryChain::new(1);
         let group = package(chain.state.chain(), "pkg:a/a@1", "", &[node_keys(0)]);
         let block = chain.build([group]).unwrap();
-        let id = |number: usize| BlockId([u8::try_from(number).unwrap(); 32]);
-        let mut bodies = Bodies::default();
-        for number in 0..=BODIES_MAX {
-            let body = Body {
-                block: block.clone(),
-                round: u32::try_from(number).unwrap(),
-                is_valid: true,
-            };
-            bodies.insert(id(number), body, &[id(0)]);
+        let id = |number: u32| BlockId([u8::try_from(number).unwrap(); 32]);
+        let body = |round| Body {
+            block: block.clone(),
+            round,
+            is_valid: true,
+        };
+        let (mut bodies, last) = (Bodies::default(), u32::try_from(BODIES_MAX).unwrap());
+        for round in 0..=last {
+            bodies.insert(id(round), body(round), &[id(0)]);
         }
+        bodies.insert(id(last), body(last), &[]);
         assert!(bodies.get(&id(0)).is_some());
         assert!(bodies.get(&id(1)).is_none());
         assert_eq!(bodies.0.len(), BODIES_MAX);
         assert!(bodies.has_room(3));
-        bodies.judged(&id(4), 3, false);
+        bodies.insert(id(4), body(3), &[]);
         assert!(!bodies.has_room(3));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::base::{ChainId, PublicKey, SecretKey};
 use crate::proto::chain::block::{Block, Certificate};
+use crate::proto::chain::check::CheckedBlock;
 use crate::proto::chain::genesis::Params;
 use crate::proto::consensus::message::{Message, Proposal, Vote};
 
@@ -40,8 +41,8 @@ pub enum Input {
     },
     /// Another node decided the running height and sent its block.
     Synced {
-        /// The block.
-        block: Block,
+        /// The block, checked against the tip without a clock.
+        block: Box<CheckedBlock>,
         /// Its certificate; checked here.
         certificate: Certificate,
     },

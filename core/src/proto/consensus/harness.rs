@@ -212,6 +212,9 @@ impl Net {
             return;
         }
         if machine.is_running() && machine.height() == block.height() {
+            let state = &node.chain.state;
+            let checked = check(state, &node.chain.ledger, &block, None, &mut |_| true);
+            let block = Box::new(checked.unwrap());
             return self.input(to, Input::Synced { block, certificate });
         }
         machine.follow(block.height());
@@ -323,7 +326,7 @@ impl Net {
                     effects.extend(out);
                 }
                 Effect::Decide { block, certificate } => {
-                    // What was sent after the decision in one go is behind it in no other sense.
+                    // The last word on a height: nothing may be sent about it afterwards.
                     assert!(effects.is_empty(), "seed {}", self.seed);
                     self.commit(at, block, certificate);
                 }

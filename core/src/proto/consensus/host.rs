@@ -127,20 +127,18 @@ impl Host {
                 it.resume_with(self.verify(&signed.message, &key, &signed.signature, out))
             }
             Ask::VerifyCommitCertificate(certificate, members, _, it) => {
-                it.resume_with(self.verifier.commit(&certificate, &members))
+                it.resume_with(verdict(self.verifier.commit(&certificate, &members)))
             }
             Ask::VerifyPolkaCertificate(certificate, members, _, it) => {
-                let verdict = self.verifier.polka(&certificate, &members);
-                it.resume_with(self.blamed(verdict, out))
+                let stands = self.verifier.polka(&certificate, &members);
+                it.resume_with(verdict(self.or_blame(stands, Fault::Certificate, out)))
             }
             Ask::VerifyRoundCertificate(certificate, members, _, it) => {
-                let verdict = self.verifier.round(&certificate, &members);
-                it.resume_with(self.blamed(verdict, out))
+                let stands = self.verifier.round(&certificate, &members);
+                it.resume_with(verdict(self.or_blame(stands, Fault::Certificate, out)))
             }
             // Sync goes past the engine, and vote extensions are switched off.
-            Ask::VerifyExtendedCommitCertificate(_, _, _, _, it) => {
-                it.resume_with(Err(CertificateError::VerificationError(None)))
-            }
+            Ask::VerifyExtendedCommitCertificate(_, _, _, _, it) => it.resume_with(verdict(false)),
             Ask::ExtendVote(_, _, _, _, it) => it.resume_with(None),
             Ask::VerifyVoteExtension(_, _, _, _, _, _, it) => {
                 it.resume_with(Err(VoteExtensionError::InvalidVoteExtension))
@@ -176,7 +174,7 @@ impl Host {
             }
             Ask::PublishConsensusMsg(SignedConsensusMsg::Proposal(proposal), _) => {
                 if let Some(body) = self.bodies.get(&proposal.message.block) {
-                    let message = Message::Proposal(proposal.into(), body.block.clone());
+                    let message = Message::Proposal(proposal.into(), Box::new(body.block.clone()));
                     self.send(Sent::Proposal, message, out);
                 }
             }
@@ -235,18 +233,14 @@ impl Host {
             ConsensusMsg::Proposal(proposal) => self.verifier.proposal_bytes(proposal),
         };
         let stands = self.verifier.check(key, &bytes, signature);
-        if !stands {
-            self.blame(Fault::Signature, out);
-        }
-        stands
+        self.or_blame(stands, Fault::Signature, out)
     }
 
-    fn blamed(
-        &self,
-        verdict: Result<(), CertificateError<Ctx>>,
-        out: &mut Vec<Effect>,
-    ) -> Result<(), CertificateError<Ctx>> {
-        verdict.inspect_err(|_| self.blame(Fault::Certificate, out))
+    fn or_blame(&self, stands: bool, fault: Fault, out: &mut Vec<Effect>) -> bool {
+        if !stands {
+            self.blame(fault, out);
+        }
+        stands
     }
 
     /// Blames the sender of the message at hand.
@@ -255,6 +249,13 @@ impl Host {
             out.push(Effect::Blame { member, fault });
         }
     }
+}
+
+/// The engine only needs to know whether a certificate stands.
+#[allow(clippy::result_large_err, reason = "the engine asks for this type")]
+fn verdict(stands: bool) -> Result<(), CertificateError<Ctx>> {
+    let error = CertificateError::VerificationError(None);
+    if stands { Ok(()) } else { Err(error) }
 }
 
 fn blame_equivocators(evidence: MisbehaviorEvidence<Ctx>, out: &mut Vec<Effect>) {

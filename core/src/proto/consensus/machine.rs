@@ -1,44 +1,27 @@
 //! The machine: one height at a time.
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
-
-use arc_malachitebft_core_consensus::{
-    Error, Input as Feed, LocallyProposedValue, Params as EngineParams, State, process,
-};
-use arc_malachitebft_core_types as engine;
-use engine::{Round, ValuePayload, VoteExtensionPolicy};
+use arc_malachitebft_core_consensus::{Input as Feed, Params as EngineParams, State};
+use arc_malachitebft_core_types::ValuePayload;
 
 use crate::base::{PublicKey, Time};
-use crate::proto::chain::block::{Block, Certificate};
 use crate::proto::chain::member::MemberSet;
 use crate::proto::consensus::ahead::Ahead;
-use crate::proto::consensus::bodies::Body;
-use crate::proto::consensus::context::{Ctx, Height, proposer};
-use crate::proto::consensus::effect::{Config, Effect, Fault, Input, Judge};
+use crate::proto::consensus::context::{Ctx, Height};
+use crate::proto::consensus::effect::{Config, Effect, Input, Judge};
 use crate::proto::consensus::host::Host;
-use crate::proto::consensus::message::{Message, Proposal};
-use crate::proto::consensus::wal::{Event, Record, Value};
-
-/// How many rounds ahead of ours a proposal may be. The engine drops votes beyond the same limit.
-pub const ROUNDS_AHEAD_MAX: u32 = 10;
-
-/// From this round on a member that locked a block sends its proposal again in the proposer's
-/// stead, and only from then on a proposal is taken from another than its proposer.
-pub const RELAY_ROUND_MIN: u32 = 10;
 
 /// Agreement on one height after the other.
 ///
 /// Idle after a decision: no timer runs, and messages for the next height are kept until
 /// [`Consensus::start`].
 pub struct Consensus {
-    host: Host,
+    pub(crate) host: Host,
     /// Present while a height is running.
-    engine: Option<State<Ctx>>,
+    pub(crate) engine: Option<State<Ctx>>,
     /// The height that is running, or the last one decided.
-    height: u64,
-    ahead: Ahead,
-    is_dead: bool,
+    pub(crate) height: u64,
+    pub(crate) ahead: Ahead,
+    pub(crate) is_dead: bool,
 }
 
 impl Consensus {
@@ -134,7 +117,7 @@ impl Consensus {
                 round,
                 block,
             } => self.on_block(now, height, round, block, out),
-            Input::Synced { block, certificate } => self.on_synced(block, certificate, out),
+            Input::Synced { block, certificate } => self.on_synced(&block, certificate, out),
         }
     }
 
@@ -160,240 +143,311 @@ impl Consensus {
             out.extend(sent.map(|it| Effect::SendTo(to, it)));
         }
     }
+}
 
-    /// Brings the engine to where the log ends.
-    fn replay(&mut self, now: Time, wal: &[Vec<u8>], out: &mut Vec<Effect>) {
-        let (mut inputs, mut bodies) = (Vec::new(), BTreeMap::new());
-        for bytes in wal {
-            let record = match Record::from_bytes(bytes) {
-                Ok(it) if it.height == self.height => it,
-                Ok(_) => continue,
-                Err(error) => {
-                    let problem = format!("the write-ahead log of consensus is damaged: {error}");
-                    return self.die(problem, out);
-                }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{BlockId, Signature};
+    use crate::proto::chain::block::{Block, VoteKind};
+    use crate::proto::chain::member::NodeKeys;
+    use crate::proto::chain::testing::{MemoryChain, certificate, node_keys, package};
+    use crate::proto::consensus::context::proposer;
+    use crate::proto::consensus::effect::Fault;
+    use crate::proto::consensus::message::{Message, Polka, Proposal, Vote};
+    use crate::proto::consensus::wal::{Event, Record};
+
+    const NOW: Time = Time::ZERO;
+
+    /// One of four members at height 1; the others are played by the test.
+    struct Bench {
+        chain: MemoryChain,
+        /// In the order of their turns, the proposer of round 0 first.
+        members: Vec<NodeKeys>,
+        machine: Consensus,
+    }
+
+    impl Bench {
+        /// The member whose turn is in round `turn`, before it starts.
+        fn new(turn: u32) -> Self {
+            let chain = MemoryChain::new(4);
+            let find = |round| {
+                let vote = proposer(chain.state.members(), 1, round).unwrap().vote;
+                let mut all = (0..4).map(node_keys);
+                all.find(|it| it.vote.public() == vote).unwrap()
             };
-            match &record.event {
-                Event::Body(block) => {
-                    bodies.insert(block.id(), block.clone());
-                }
-                Event::Value(it) => {
-                    if let Some(block) = bodies.remove(&it.block) {
-                        self.hold(block, it.round, it.is_valid);
-                    }
-                    self.host.bodies.judged(&it.block, it.round, it.is_valid);
-                    if it.proposer == self.host.me {
-                        self.host.built.entry(it.round).or_insert(it.block);
-                    }
-                }
-                Event::Vote(_) | Event::Proposal(_) | Event::Timeout(..) | Event::Polka(_) => {}
-            }
-            if let Some(input) = record.event.into_input(self.height) {
-                inputs.push(input);
-                self.host.replayed.insert(bytes.clone());
-            }
-        }
-        // What StartHeight signs must agree with the log as well.
-        if let Some(engine) = &mut self.engine {
-            engine.index_wal_entries(&inputs);
-        }
-        let members = self.host.members.clone();
-        let policy = VoteExtensionPolicy::Disabled;
-        let start = Feed::StartHeight(Height(self.height), members, false, None, policy);
-        for input in std::iter::once(start).chain(inputs) {
-            self.process(now, input, out);
-        }
-        if let Some(engine) = &mut self.engine {
-            engine.reset_entries_index();
-        }
-        self.host.replayed.clear();
-        self.settle(now, out);
-    }
-
-    fn on_message(
-        &mut self,
-        now: Time,
-        from: PublicKey,
-        message: Message,
-        judge: Judge<'_>,
-        out: &mut Vec<Effect>,
-    ) {
-        if self.is_dead || from == self.host.me {
-            return;
-        }
-        if message.height() == self.height + 1 {
-            return self.ahead.push(from, message);
-        }
-        let is_ours = self.engine.is_some() && message.height() == self.height;
-        if !is_ours || self.host.members.by_vote(&from).is_none() {
-            return;
-        }
-        self.host.sender = Some(from);
-        match message {
-            it if !it.is_sound() => self.host.blame(Fault::Unsound, out),
-            Message::Proposal(proposal, block) => {
-                self.on_proposal(now, from, proposal, block, judge, out);
-            }
-            Message::Vote(vote) if vote.voter != from => self.host.blame(Fault::Sender, out),
-            Message::Vote(vote) => self.feed(now, Feed::Vote(vote.into()), out),
-            Message::Polka(it) => self.feed(now, Feed::PolkaCertificate(it.into()), out),
-            Message::Round(it) => self.feed(now, Feed::RoundCertificate(it.into()), out),
-        }
-        self.host.sender = None;
-    }
-
-    /// Guards in the order of their cost; the signature stands before the block is judged.
-    fn on_proposal(
-        &mut self,
-        now: Time,
-        from: PublicKey,
-        proposal: Proposal,
-        block: Block,
-        judge: Judge<'_>,
-        out: &mut Vec<Effect>,
-    ) {
-        let (round, host) = (proposal.round, &mut self.host);
-        let turn = proposer(&host.members, self.height, round).map(|it| it.vote);
-        let is_relayed = from != proposal.proposer;
-        if turn != Some(proposal.proposer) || is_relayed && round < RELAY_ROUND_MIN {
-            return host.blame(Fault::Sender, out);
-        }
-        let current = self.engine.as_ref().and_then(|it| it.round().as_u32());
-        if current.unwrap_or(0) + ROUNDS_AHEAD_MAX < round {
-            return;
-        }
-        let message = proposal.signed_bytes(host.verifier.chain());
-        if !host
-            .verifier
-            .check(&proposal.proposer, &message, &proposal.signature)
-        {
-            return host.blame(Fault::Signature, out);
-        }
-        let is_judged = match host.bodies.get(&proposal.block) {
-            // Our clock may have been behind the block's: judge it again when others prefer it.
-            Some(body) => body.is_valid || round <= body.round,
-            None if !host.bodies.has_room(round) => return,
-            None => false,
-        };
-        if !is_judged {
-            let value = Value {
-                round,
-                polka_round: proposal.polka_round,
-                proposer: proposal.proposer,
-                block: proposal.block,
-                is_valid: judge(&block),
+            let members: Vec<_> = (0..4).map(find).collect();
+            let config = Config {
+                chain: *chain.state.chain(),
+                params: *chain.state.params(),
+                vote: members[turn as usize].vote.clone(),
             };
-            if host.bodies.get(&proposal.block).is_none() {
-                // The body is in the log before the value that names it.
-                host.persist(Event::Body(block.clone()), out);
-                self.hold(block, round, value.is_valid);
+            let machine = Consensus::new(&config, 0);
+            Self {
+                chain,
+                members,
+                machine,
             }
-            self.host.bodies.judged(&value.block, round, value.is_valid);
-            self.feed(now, value.into_input(self.height), out);
         }
-        self.feed(now, Feed::Proposal(proposal.into()), out);
+
+        fn start(&mut self, wal: &[Vec<u8>]) -> Vec<Effect> {
+            let (set, mut out) = (self.chain.state.members().clone(), Vec::new());
+            let judge = &mut |_: &Block| true;
+            self.machine.start(NOW, 1, &set, wal, judge, &mut out);
+            out
+        }
+
+        fn handle(&mut self, input: Input) -> Vec<Effect> {
+            let mut out = Vec::new();
+            let chain = &self.chain;
+            let judge = &mut |block: &Block| chain.check(block).is_ok();
+            self.machine.handle(NOW, input, judge, &mut out);
+            out
+        }
+
+        fn receive(&mut self, from: usize, message: Message) -> Vec<Effect> {
+            let from = self.members[from].vote.public();
+            self.handle(Input::Message { from, message })
+        }
+
+        fn block(&self) -> Block {
+            let signers = &self.members[..3];
+            let group = package(self.chain.state.chain(), "pkg:a/a@1", "", signers);
+            self.chain.build([group]).unwrap()
+        }
+
+        fn proposal(&self, turn: usize) -> Message {
+            let block = self.block();
+            let mut proposal = Proposal {
+                height: 1,
+                round: 0,
+                polka_round: None,
+                block: block.id(),
+                proposer: self.members[turn].vote.public(),
+                signature: Signature([0; 64]),
+            };
+            let bytes = proposal.signed_bytes(self.chain.state.chain());
+            proposal.signature = self.members[turn].vote.sign(&bytes);
+            Message::Proposal(proposal, Box::new(block))
+        }
+
+        fn vote(&self, voter: usize, kind: VoteKind, block: Option<BlockId>) -> Vote {
+            let mut vote = Vote {
+                kind,
+                height: 1,
+                round: 0,
+                block,
+                voter: self.members[voter].vote.public(),
+                signature: Signature([0; 64]),
+            };
+            let bytes = vote.signed_bytes(self.chain.state.chain());
+            vote.signature = self.members[voter].vote.sign(&bytes);
+            vote
+        }
     }
 
-    fn on_block(
-        &mut self,
-        now: Time,
-        height: u64,
-        round: u32,
-        block: Block,
-        out: &mut Vec<Effect>,
-    ) {
-        let turn = proposer(&self.host.members, height, round).map(|it| it.vote);
-        let is_asked = self.round() == Some(round)
-            && height == self.height
-            && height == block.height()
-            && turn == Some(self.host.me)
-            && !self.host.built.contains_key(&round);
-        if !is_asked {
-            return;
-        }
-        let id = block.id();
-        self.host.persist(Event::Body(block.clone()), out);
-        self.hold(block, round, true);
-        self.host.built.insert(round, id);
-        let value = LocallyProposedValue::new(Height(height), Round::new(round), id);
-        self.feed(now, Feed::Propose(value), out);
+    fn records(effects: &[Effect]) -> Vec<Vec<u8>> {
+        let records = effects.iter().filter_map(|it| match it {
+            Effect::Persist(record) => Some(record.clone()),
+            _ => None,
+        });
+        records.collect()
     }
 
-    /// A certificate decides by itself, whatever the engine knows.
-    fn on_synced(&mut self, block: Block, certificate: Certificate, out: &mut Vec<Effect>) {
-        let chain = self.host.verifier.chain();
-        if self.engine.is_some()
-            && block.height() == self.height
-            && certificate
-                .verify(chain, &block.header, &self.host.members)
-                .is_ok()
-        {
-            self.stop();
-            out.push(Effect::Decide { block, certificate });
-        }
+    fn sent(effects: &[Effect]) -> Vec<Message> {
+        let sent = effects.iter().filter_map(|it| match it {
+            Effect::Send(message) => Some(message.clone()),
+            _ => None,
+        });
+        sent.collect()
     }
 
-    /// Keeps a block; those that we locked or prefer stay at the limit.
-    fn hold(&mut self, block: Block, round: u32, is_valid: bool) {
-        let state = self.engine.as_ref().map(|it| it.driver.round_state());
-        let preferred = state.iter().flat_map(|it| [&it.locked, &it.valid]);
-        let preferred: Vec<_> = preferred.flatten().map(|it| it.value).collect();
-        let body = Body {
+    #[test]
+    fn what_a_vote_rests_on_is_persisted_before_it_is_sent() {
+        let mut bench = Bench::new(1);
+        bench.start(&[]);
+        let out = bench.receive(0, bench.proposal(0));
+        let kinds: Vec<_> = out
+            .iter()
+            .map(|it| match it {
+                Effect::Persist(bytes) => match Record::from_bytes(bytes).unwrap().event {
+                    Event::Body(_) => "body",
+                    Event::Value(_) => "value",
+                    Event::Proposal(_) => "proposal",
+                    Event::Vote(_) => "vote",
+                    Event::Timeout(..) | Event::Polka(_) => "other",
+                },
+                Effect::Send(Message::Vote(_)) => "send vote",
+                _ => "other",
+            })
+            .collect();
+        assert_eq!(kinds, ["body", "value", "proposal", "vote", "send vote"]);
+    }
+
+    #[test]
+    fn a_restarted_proposer_says_the_same_again_and_asks_for_no_other_block() {
+        let mut bench = Bench::new(0);
+        let (height, round) = (1, 0);
+        assert_eq!(bench.start(&[]), [Effect::NeedBlock { height, round }]);
+        let block = bench.block();
+        let first = bench.handle(Input::Block {
+            height,
             round,
-            is_valid,
             block,
-        };
-        self.host.bodies.insert(body.block.id(), body, &preferred);
+        });
+        assert_eq!(sent(&first).len(), 2, "proposal and prevote");
+
+        let mut again = Bench::new(0).start(&records(&first));
+        again.retain(|it| !matches!(it, Effect::Persist(_)));
+        let mut expected = sent(&first);
+        expected.retain(|it| matches!(it, Message::Vote(_)));
+        assert_eq!(sent(&again), expected);
+        assert_eq!(again.len(), expected.len());
     }
 
-    /// Feeds the engine, and what follows from it.
-    fn feed(&mut self, now: Time, input: Feed<Ctx>, out: &mut Vec<Effect>) {
-        self.process(now, input, out);
-        self.settle(now, out);
-    }
-
-    fn settle(&mut self, now: Time, out: &mut Vec<Effect>) {
-        while let Some(input) = self.host.queue.pop_front() {
-            self.process(now, input, out);
+    #[test]
+    fn faults_are_blamed_on_the_sender_and_change_nothing() {
+        let mut bench = Bench::new(1);
+        bench.start(&[]);
+        let nil = bench.vote(2, VoteKind::Prevote, None);
+        let mut forged = nil.clone();
+        forged.signature.0[0] ^= 1;
+        let mut unsound = bench.proposal(0);
+        if let Message::Proposal(it, _) = &mut unsound {
+            it.block = BlockId([0; 32]);
         }
-        let Some(certificate) = self.host.decided.take() else {
-            return;
+        let polka = Polka {
+            height: 1,
+            round: 0,
+            block: BlockId([1; 32]),
+            signatures: Vec::new(),
         };
-        // Without the block, which is only possible beyond `BODIES_MAX`, sync brings the decision.
-        if let Some(block) = self.host.bodies.take(&certificate.block) {
-            self.stop();
-            out.push(Effect::Decide { block, certificate });
+        for (message, fault) in [
+            (Message::Vote(forged), Fault::Signature),
+            (bench.proposal(3), Fault::Sender),
+            (bench.proposal(2), Fault::Sender),
+            (unsound, Fault::Unsound),
+            (Message::Polka(polka), Fault::Certificate),
+            (
+                Message::Vote(bench.vote(3, VoteKind::Prevote, None)),
+                Fault::Sender,
+            ),
+        ] {
+            let member = bench.members[2].vote.public();
+            let blame = Effect::Blame { member, fault };
+            assert_eq!(bench.receive(2, message), [blame]);
         }
-        self.host.timers.clear();
+        assert_eq!(records(&bench.receive(2, Message::Vote(nil))).len(), 1);
     }
 
-    /// Runs the engine until it waits for the next input. It never starts a height here.
-    fn process(&mut self, now: Time, input: Feed<Ctx>, out: &mut Vec<Effect>) {
-        let Some(state) = &mut self.engine else {
-            return;
+    #[test]
+    fn a_quorum_decides_and_the_machine_is_idle() {
+        let mut bench = Bench::new(1);
+        bench.start(&[]);
+        let id = bench.block().id();
+        bench.receive(0, bench.proposal(0));
+        let mut out = Vec::new();
+        for kind in [VoteKind::Prevote, VoteKind::Precommit] {
+            for voter in [0, 2] {
+                let vote = bench.vote(voter, kind, Some(id));
+                out = bench.receive(voter, Message::Vote(vote));
+            }
+        }
+        let Some(Effect::Decide { block, certificate }) = out.last() else {
+            panic!("{out:?}");
         };
-        let host = &mut self.host;
-        let result: Result<(), Error<Ctx>> = process!(
-            input: input,
-            state: state,
-            metrics: &(),
-            with: ask => Ok::<_, Infallible>(host.answer(now, ask, out))
+        let (chain, members) = (bench.chain.state.chain(), bench.chain.state.members());
+        assert_eq!(certificate.verify(chain, &block.header, members), Ok(()));
+        assert_eq!(
+            (bench.machine.is_running(), bench.machine.next_deadline()),
+            (false, None)
         );
-        match result {
-            // Only a message that would have helped others is missing.
-            Ok(()) | Err(Error::MissingPolkaCertificate(..)) => {}
-            Err(error) => self.die(format!("consensus stopped: {error}"), out),
+    }
+
+    #[test]
+    fn those_who_connect_get_our_last_messages() {
+        let mut bench = Bench::new(1);
+        bench.start(&[]);
+        let vote = sent(&bench.receive(0, bench.proposal(0))).remove(0);
+        let (to, mut out) = (bench.members[3].vote.public(), Vec::new());
+        bench.machine.resend(to, &mut out);
+        assert_eq!(out, [Effect::SendTo(to, vote)]);
+    }
+
+    #[test]
+    fn a_certificate_decides_and_a_bad_one_does_not() {
+        let mut bench = Bench::new(1);
+        bench.start(&[]);
+        let (chain, block) = (*bench.chain.state.chain(), bench.block());
+        let checked = bench.chain.check(&block).unwrap();
+        for (signers, decides) in [(2, false), (3, true), (3, false)] {
+            let certificate = certificate(&chain, &block, &bench.members[..signers]);
+            let out = bench.handle(Input::Synced {
+                block: Box::new(checked.clone()),
+                certificate,
+            });
+            assert_eq!(out.len(), usize::from(decides), "{signers} signers");
         }
     }
 
-    fn stop(&mut self) {
-        self.engine = None;
-        self.host.begin(self.height, MemberSet::new([]));
+    #[test]
+    fn a_spoiled_body_is_replaced_by_the_right_one() {
+        let mut bench = Bench::new(2);
+        bench.start(&[]);
+        let (good, id) = (bench.block(), bench.block().id());
+        let mut first = bench.proposal(0);
+        if let Message::Proposal(_, block) = &mut first {
+            block.entries.pop();
+        }
+        let votes = sent(&bench.receive(0, first));
+        assert!(matches!(
+            &votes[..],
+            [Message::Vote(Vote { block: None, .. })]
+        ));
+
+        let mut second = bench.proposal(1);
+        if let Message::Proposal(it, _) = &mut second {
+            it.round = 1;
+            let bytes = it.signed_bytes(bench.chain.state.chain());
+            it.signature = bench.members[1].vote.sign(&bytes);
+        }
+        bench.receive(1, second);
+        let mut out = Vec::new();
+        for voter in [0, 1, 3] {
+            let mut vote = bench.vote(voter, VoteKind::Precommit, Some(id));
+            vote.round = 1;
+            let bytes = vote.signed_bytes(bench.chain.state.chain());
+            vote.signature = bench.members[voter].vote.sign(&bytes);
+            out = bench.receive(voter, Message::Vote(vote));
+        }
+        let decided = out.iter().find_map(|it| match it {
+            Effect::Decide { block, .. } => Some(block),
+            _ => None,
+        });
+        assert_eq!(decided, Some(&good));
     }
 
-    fn die(&mut self, reason: String, out: &mut Vec<Effect>) {
-        self.stop();
-        self.is_dead = true;
-        out.push(Effect::Fatal(reason));
+    #[test]
+    fn a_damaged_log_stops_the_machine_for_good() {
+        let mut bench = Bench::new(1);
+        let out = bench.start(&[vec![0]]);
+        assert!(matches!(out[..], [Effect::Fatal(_)]), "{out:?}");
+        assert_eq!(bench.receive(0, bench.proposal(0)), []);
+        assert_eq!(bench.start(&[]), []);
+        assert!(!bench.machine.has_input_for_next());
+    }
+
+    #[test]
+    fn what_comes_early_is_kept_for_its_height_only() {
+        let mut bench = Bench::new(1);
+        assert_eq!(bench.receive(0, bench.proposal(0)), []);
+        assert!(bench.machine.has_input_for_next());
+        assert_eq!(sent(&bench.start(&[])).len(), 1, "voted at once");
+
+        let mut late = Bench::new(1);
+        late.receive(0, late.proposal(0));
+        late.machine.follow(1);
+        assert!(!late.machine.has_input_for_next());
+        assert_eq!(late.start(&[]), [], "height 1 is over");
     }
 }

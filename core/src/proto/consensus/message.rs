@@ -29,7 +29,7 @@ pub const ROUNDS_MAX: u32 = 1 << 24;
 pub enum Message {
     /// The proposer's block.
     #[n(0)]
-    Proposal(#[n(0)] Proposal, #[n(1)] Block),
+    Proposal(#[n(0)] Proposal, #[n(1)] Box<Block>),
     /// A vote.
     #[n(1)]
     Vote(#[n(0)] Vote),
@@ -287,7 +287,7 @@ mod tests {
             signature,
         };
         vec![
-            Message::Proposal(proposal, block.clone()),
+            Message::Proposal(proposal, Box::new(block.clone())),
             Message::Vote(Vote {
                 kind: VoteKind::Precommit,
                 height: 1,

@@ -8,23 +8,27 @@
 //! node that crashed from contradicting itself. The engine's types stay in here; messages
 //! ([`message`]) and records of the write-ahead log ([`wal`]) are ours.
 
+pub mod effect;
+pub mod machine;
+pub mod steps;
+
 pub mod ahead;
 pub mod bodies;
+pub mod message;
+pub mod timers;
+pub mod wal;
+
 pub(crate) mod context;
 pub(crate) mod convert;
-pub mod effect;
+pub(crate) mod host;
+pub(crate) mod verify;
+
 #[cfg(test)]
 mod harness;
-pub(crate) mod host;
 #[cfg(test)]
 mod hostile;
-pub mod machine;
-pub mod message;
 #[cfg(test)]
 mod scenarios;
-pub mod timers;
-pub(crate) mod verify;
-pub mod wal;
 
 pub use effect::{Config, Effect, Fault, Input, Judge};
 pub use machine::Consensus;

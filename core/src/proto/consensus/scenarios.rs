@@ -16,6 +16,10 @@ fn crashes_loss_and_delays_never_fork_or_contradict_and_always_recover() {
         net.crashes = seed % 3 * 40;
         net.delay_max = Duration::from_millis([2, 40, 400][usize::try_from(seed % 3).unwrap()]);
         net.run_to(6);
+        assert!(
+            net.nodes.iter().all(|it| it.faults.is_empty()),
+            "seed {seed}"
+        );
     }
 }
 
@@ -167,4 +171,16 @@ fn a_hostile_member_stops_nobody() {
         let others: Vec<_> = faults.filter(|(member, _)| *member != eve).collect();
         assert!(others.is_empty(), "seed {seed}: {others:?}");
     }
+}
+
+#[test]
+fn after_many_failed_rounds_the_members_still_agree() {
+    let mut net = Net::new(6, 4, 4);
+    let set = |net: &mut Net, habit| net.nodes.iter_mut().for_each(|it| it.habit = habit);
+    set(&mut net, Habit::BadBlocks);
+    net.run(Duration::from_secs(60), |_| false);
+    set(&mut net, Habit::Honest);
+    net.run_to(2);
+    assert!(net.nodes.iter().all(|it| it.rounds_max > 10));
+    assert!(net.nodes.iter().all(|it| it.faults.is_empty()));
 }

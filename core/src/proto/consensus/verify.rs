@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use arc_malachitebft_core_types as engine;
-use engine::{CertificateError, NilOrVal, RoundCertificateType, ThresholdParam, VoteType};
+use engine::{NilOrVal, RoundCertificateType, ThresholdParam, VoteType};
 
 use crate::base::{Blake3, ChainId, PublicKey, Signature};
 use crate::proto::chain::block::{VoteKind, vote_bytes};
@@ -14,8 +14,6 @@ use crate::proto::consensus::message::proposal_bytes;
 
 /// Most signatures that are remembered as good. Beyond it they are checked again when they return.
 const KNOWN_MAX: usize = 8_192;
-
-type Verdict = Result<(), CertificateError<Ctx>>;
 
 /// Checks signatures, each once: the engine asks again for our own messages and for every
 /// precommit of a certificate that it makes of votes it has seen.
@@ -84,44 +82,50 @@ impl Verifier {
         }
     }
 
-    /// Checks a commit certificate.
+    /// Whether a commit certificate stands.
     pub(crate) fn commit(
         &mut self,
         certificate: &engine::CommitCertificate<Ctx>,
         members: &MemberSet,
-    ) -> Verdict {
+    ) -> bool {
         let block = Some(&certificate.value_id);
         let (height, round) = (certificate.height.0, certificate.round.as_i64());
         let message = vote_bytes(&self.chain, VoteKind::Precommit, height, round, block);
         let mut tally = Tally::new(members, ThresholdParam::TWO_F_PLUS_ONE);
         for it in &certificate.commit_signatures {
-            tally.add(it.address, self.check(&it.address, &message, &it.signature))?;
+            let stands = self.check(&it.address, &message, &it.signature);
+            if !stands || !tally.add(it.address) {
+                return false;
+            }
         }
-        tally.verdict()
+        tally.is_enough()
     }
 
-    /// Checks a polka certificate.
+    /// Whether a polka certificate stands.
     pub(crate) fn polka(
         &mut self,
         certificate: &engine::PolkaCertificate<Ctx>,
         members: &MemberSet,
-    ) -> Verdict {
+    ) -> bool {
         let block = Some(&certificate.value_id);
         let (height, round) = (certificate.height.0, certificate.round.as_i64());
         let message = vote_bytes(&self.chain, VoteKind::Prevote, height, round, block);
         let mut tally = Tally::new(members, ThresholdParam::TWO_F_PLUS_ONE);
         for it in &certificate.polka_signatures {
-            tally.add(it.address, self.check(&it.address, &message, &it.signature))?;
+            let stands = self.check(&it.address, &message, &it.signature);
+            if !stands || !tally.add(it.address) {
+                return false;
+            }
         }
-        tally.verdict()
+        tally.is_enough()
     }
 
-    /// Checks the votes that justify a round.
+    /// Whether the votes justify a round.
     pub(crate) fn round(
         &mut self,
         certificate: &engine::RoundCertificate<Ctx>,
         members: &MemberSet,
-    ) -> Verdict {
+    ) -> bool {
         let (needed, is_precommits) = match certificate.cert_type {
             RoundCertificateType::Precommit => (ThresholdParam::TWO_F_PLUS_ONE, true),
             RoundCertificateType::Skip => (ThresholdParam::F_PLUS_ONE, false),
@@ -129,7 +133,7 @@ impl Verifier {
         let mut tally = Tally::new(members, needed);
         for it in &certificate.round_signatures {
             if is_precommits && it.vote_type == VoteType::Prevote {
-                return Err(CertificateError::InvalidVoteType(it.address));
+                return false;
             }
             let vote = Vote {
                 kind: it.vote_type,
@@ -139,9 +143,12 @@ impl Verifier {
                 voter: it.address,
             };
             let message = self.vote_bytes(&vote);
-            tally.add(it.address, self.check(&it.address, &message, &it.signature))?;
+            let stands = self.check(&it.address, &message, &it.signature);
+            if !stands || !tally.add(it.address) {
+                return false;
+            }
         }
-        tally.verdict()
+        tally.is_enough()
     }
 }
 
@@ -161,29 +168,14 @@ impl<'a> Tally<'a> {
         }
     }
 
-    fn add(&mut self, signer: PublicKey, stands: bool) -> Verdict {
-        if self.members.by_vote(&signer).is_none() {
-            return Err(CertificateError::UnknownValidator(signer));
-        }
-        if !stands {
-            return Err(CertificateError::VerificationError(None));
-        }
-        if !self.signers.insert(signer) {
-            return Err(CertificateError::DuplicateVote(signer));
-        }
-        Ok(())
+    /// Counts a member once; anybody else spoils the certificate.
+    fn add(&mut self, signer: PublicKey) -> bool {
+        self.members.by_vote(&signer).is_some() && self.signers.insert(signer)
     }
 
-    fn verdict(self) -> Verdict {
+    fn is_enough(&self) -> bool {
         let (signed, total) = (self.signers.len() as u64, self.members.len() as u64);
-        if self.needed.is_met(signed, total) {
-            return Ok(());
-        }
-        Err(CertificateError::NotEnoughVotingPower {
-            signed,
-            total,
-            expected: self.needed.min_expected(total),
-        })
+        self.needed.is_met(signed, total)
     }
 }
 
@@ -193,4 +185,58 @@ fn name(key: &PublicKey, message: &[u8], signature: &Signature) -> Blake3 {
     hasher.update(signature.as_bytes());
     hasher.update(message);
     Blake3(*hasher.finalize().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::BlockId;
+    use crate::proto::chain::member::NodeKeys;
+    use crate::proto::chain::testing::{card, node_keys};
+    use crate::proto::consensus::message::{RoundReason, RoundVote, RoundVotes};
+
+    fn vote(chain: &ChainId, kind: VoteKind, voter: &NodeKeys) -> RoundVote {
+        let block = Some(BlockId([1; 32]));
+        let bytes = vote_bytes(chain, kind, 5, 2, block.as_ref());
+        RoundVote {
+            kind,
+            block,
+            voter: voter.vote.public(),
+            signature: voter.vote.sign(&bytes),
+        }
+    }
+
+    #[test]
+    fn a_certificate_needs_enough_distinct_members_who_signed() {
+        use VoteKind::{Precommit, Prevote};
+        let chain = ChainId([7; 32]);
+        let members = MemberSet::new((0..4).map(|it| card(it).member));
+        let (quorum, honest) = (RoundReason::Precommits, RoundReason::Skip);
+        for (reason, kind, voters, expected) in [
+            (quorum, Precommit, &[0, 1, 2][..], true),
+            (quorum, Precommit, &[0, 1], false),
+            (quorum, Precommit, &[0, 1, 1], false),
+            (quorum, Precommit, &[0, 1, 2, 9], false),
+            (quorum, Prevote, &[0, 1, 2], false),
+            (honest, Prevote, &[0, 1], true),
+            (honest, Prevote, &[0], false),
+            (honest, Prevote, &[], false),
+        ] {
+            let voters = voters.iter().map(|it| node_keys(*it));
+            let votes: Vec<_> = voters.map(|it| vote(&chain, kind, &it)).collect();
+            let mut certificate = RoundVotes {
+                height: 5,
+                round: 2,
+                reason,
+                votes,
+            };
+            let mut verifier = Verifier::new(chain);
+            let mut stands = |it: &RoundVotes| verifier.round(&it.clone().into(), &members);
+            assert_eq!(stands(&certificate), expected, "{certificate:?}");
+            if expected {
+                certificate.votes[0].signature.0[0] ^= 1;
+                assert!(!stands(&certificate));
+            }
+        }
+    }
 }
