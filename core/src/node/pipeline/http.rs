@@ -241,10 +241,10 @@ impl Client {
                     }
                     return Err(refusal(&answer, request));
                 }
-                Ok(answer) => match judge(answer, resume.is_some()) {
-                    Ok(answer) => return Ok(answer),
-                    Err((answer, None)) => return Err(refusal(&answer, request)),
-                    Err((_, Some(setback))) => setback,
+                Ok(answer) => match judge(&answer, resume.is_some()) {
+                    Verdict::Success => return Ok(answer),
+                    Verdict::Refused => return Err(refusal(&answer, request)),
+                    Verdict::Again(setback) => setback,
                 },
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Again(setback)) => setback,
@@ -362,22 +362,26 @@ impl Client {
     }
 }
 
-/// Sorts an answer: success, or whether and how to try again.
-fn judge(answer: Answer, is_rest: bool) -> Result<Answer, (Answer, Option<Setback>)> {
+/// What an answer's status means.
+enum Verdict {
+    Success,
+    Again(Setback),
+    Refused,
+}
+
+fn judge(answer: &Answer, is_rest: bool) -> Verdict {
     match answer.status {
-        200..=299 => Ok(answer),
-        416 if is_rest => Ok(answer),
+        200..=299 => Verdict::Success,
+        416 if is_rest => Verdict::Success,
         408 | 425 | 429 | 500 | 502 | 503 | 504 => {
             let retry_after = retry_after(&answer.headers);
-            let is_limit = answer.status == 429 || (answer.status == 503 && retry_after.is_some());
-            let setback = Setback {
+            Verdict::Again(Setback {
                 problem: format!("it answered {}", answer.status),
                 retry_after,
-                is_limit,
-            };
-            Err((answer, Some(setback)))
+                is_limit: answer.status == 429 || (answer.status == 503 && retry_after.is_some()),
+            })
         }
-        _ => Err((answer, None)),
+        _ => Verdict::Refused,
     }
 }
 

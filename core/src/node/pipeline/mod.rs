@@ -4,7 +4,7 @@
 //! [`Deposit`] while it hashes them, and answers with facts that every authorized node gets alike,
 //! so that they can be attested and enter the log.
 //!
-//! No upstream is named in this program; [`registries`] reads which ones the
+//! No upstream is named in this program; [`registries`] and [`settings`] read which ones the
 //! machine's own Docker, containerd, Podman and Maven use.
 
 pub mod deposit;
@@ -21,6 +21,11 @@ pub mod docker;
 pub mod registries;
 mod token;
 
+pub mod install;
+pub mod maven;
+pub mod settings;
+pub mod upstream;
+
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -28,8 +33,12 @@ pub use deposit::{Deposit, DepositWriter, Digests, Stored};
 pub use docker::Images;
 pub use error::PipelineError;
 pub use http::{Client, HttpConfig};
+pub use install::MavenPlaces;
 pub use job::{
     Cancel, FileFacts, Job, Outcome, Package, Pipeline, Progress, Spec, Step, TagBinding,
 };
+pub use maven::{Maven, MavenRepository};
 pub use proxy::Proxies;
 pub use registries::{Registries, RegistryFiles};
+pub use settings::default_repositories;
+pub use upstream::Upstream;

@@ -213,10 +213,12 @@ fn serve(
     }
 }
 
+type Blobs = BTreeMap<Sha256, (Digests, Vec<u8>)>;
+
 /// A deposit in memory.
 #[derive(Clone, Default)]
 pub(crate) struct Memory {
-    blobs: Arc<Mutex<BTreeMap<Sha256, (Digests, Vec<u8>)>>>,
+    blobs: Arc<Mutex<Blobs>>,
     /// Refuses every write, as a full disk does.
     pub(crate) is_full: bool,
 }

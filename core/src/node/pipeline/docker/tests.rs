@@ -338,7 +338,7 @@ fn every_byte_is_checked() {
     ] {
         let mut shelf = Shelf::default();
         let layer = shelf.blob(LAYER, b"layer");
-        let manifest = shelf.manifest(b"{}", &[layer.clone()]);
+        let manifest = shelf.manifest(b"{}", std::slice::from_ref(&layer));
         spoil(&mut shelf, digest_of(&layer));
         let error = fetch(&serve(shelf), digest_of(&manifest), &[], &Bench::default()).unwrap_err();
         assert_eq!(error.code(), code, "{error}");
