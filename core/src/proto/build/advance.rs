@@ -264,7 +264,7 @@ impl Builds {
                 }
             }
         }
-        self.changed(id, out);
+        self.changed(id);
     }
 
     /// The log holds all that was asked for.
@@ -285,7 +285,7 @@ impl Builds {
         record.ended = Some(now);
         let said = record.reports.get(&own).map(|it| it.outcome.is_final());
         self.cancel(id, out);
-        self.changed(id, out);
+        self.changed(id);
         if is_authorized && said != Some(true) {
             // The others wait for this node's word.
             self.report(now, wall, id, Outcome::Present { index }, out);
@@ -323,7 +323,7 @@ impl Builds {
         record.state = State::Failed(reason);
         record.ended = Some(now);
         self.cancel(id, out);
-        self.changed(id, out);
+        self.changed(id);
     }
 
     pub(crate) fn on_committed(

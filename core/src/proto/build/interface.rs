@@ -163,7 +163,8 @@ pub enum Effect {
         /// What the tag of the spec is bound to, if it has one.
         digest: Option<Sha256>,
     },
-    /// A build stands otherwise than before, or the owner asked for it again.
+    /// A build stands otherwise than before, or the owner asked for it again; at most once for each
+    /// input and build.
     Changed(Box<BuildStatus>),
     /// The owner's request was not taken.
     Refused(BuildId, Refusal),
