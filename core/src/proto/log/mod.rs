@@ -3,10 +3,12 @@
 
 pub mod entry;
 pub mod index;
+pub mod query;
 pub mod tree;
 
 pub use entry::{
     AddArtifact, AddNode, Attest, BindTag, ENTRY_BYTES_MAX, Entry, EntryError, Mark, Publication,
     RemoveArtifact, RemoveNode, Seal, Source,
 };
+pub use query::{Cursor, Order, Query, QueryError};
 pub use tree::{Frontier, HashReader, leaf_hash};
