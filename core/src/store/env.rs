@@ -138,6 +138,7 @@ impl Environment {
             options.flags(flags);
             options.open(&folder)
         }?;
+        check_len(&env, &folder)?;
         // LMDB does not sync the folder: without this the database file may be gone after a crash.
         disk.sync_folder("database", &folder)?;
         // Slots of killed processes are never freed otherwise.
@@ -191,10 +192,6 @@ impl Environment {
         self.failed.get().cloned().map_or(Ok(()), Err)
     }
 
-    pub(crate) fn name(&self) -> &'static str {
-        self.name
-    }
-
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -207,6 +204,31 @@ impl Environment {
     pub(crate) fn disk(&self) -> &Disk {
         &self.disk
     }
+}
+
+/// Refuses a file that was cut: reading behind its end would kill the process with SIGBUS.
+///
+/// LMDB itself may leave out a few pages at the end that a transaction took and gave back. So few
+/// are filled with zeros, which LMDB refuses to take for a page, should somebody else have cut
+/// them.
+fn check_len(env: &heed::Env<WithoutTls>, folder: &Path) -> Result<(), StoreError> {
+    const LACKING_PAGES_MAX: u64 = 64;
+    let page_bytes = u64::from(env.unnamed_database_stat().page_size);
+    let needed = (env.info().last_page_number as u64 + 1) * page_bytes;
+    let len = env.real_disk_size()?;
+    if needed <= len {
+        return Ok(());
+    }
+    if LACKING_PAGES_MAX * page_bytes < needed - len {
+        let reason = format!("its file has {len} bytes, {needed} are in use");
+        return Err(StoreError::corrupt("the database", reason));
+    }
+    let path = folder.join("data.mdb");
+    File::options()
+        .write(true)
+        .open(&path)
+        .and_then(|it| it.set_len(needed))
+        .map_err(|it| StoreError::at("extend", &path, &it))
 }
 
 /// All tables are opened at once, at the start: a handle that is opened in a reader is lost.

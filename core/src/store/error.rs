@@ -124,6 +124,14 @@ pub enum StoreError {
         /// Groups of the artifact.
         groups: u64,
     },
+    /// The index does not cover the whole log yet. Units: leaves.
+    #[error("the index has {indexed} of {size} leaves; try again when it has caught up")]
+    Behind {
+        /// Leaves indexed.
+        indexed: u64,
+        /// Leaves in the log.
+        size: u64,
+    },
     /// The query would have to look at too much.
     #[error("the query is too broad: {0}")]
     TooBroad(&'static str),

@@ -1,7 +1,7 @@
 //! What a node keeps on disk: LMDB environments and artifact files.
 //!
 //! [`Store::open`] opens a data directory and repairs what a crash left. A [`Store`] has the
-//! decided [`Chain`], the artifacts ([`Blobs`]), a small table for other modules ([`Meta`]), and
+//! decided [`Chain`], its [`Index`], the artifacts ([`Blobs`]), a small table for other modules ([`Meta`]), and
 //! the consensus journal ([`Wal`]).
 //!
 //! Everything here may block on the disk; run it on the blocking pool, except for look-ups, which
@@ -13,7 +13,9 @@ pub mod chain;
 pub mod disk;
 pub mod env;
 pub mod error;
+pub mod find;
 pub(crate) mod hashes;
+pub mod index;
 pub mod meta;
 pub mod quota;
 pub(crate) mod record;
@@ -31,6 +33,8 @@ pub use blobs::{Blob, BlobInfo, Blobs};
 pub use chain::{Chain, EncodedBlock, Tip};
 pub use disk::{Faults, Step};
 pub use error::StoreError;
+pub use find::{Found, Page, Row};
+pub use index::{Index, IndexStatus};
 pub use meta::{Meta, MetaRow};
 pub use quota::Stat;
 pub use record::{ARTIFACT_BYTES_MAX, GROUP_BYTES, INLINE_BYTES_MAX};

@@ -23,6 +23,7 @@ use crate::store::chain::Chain;
 use crate::store::disk::{self, Disk, Faults};
 use crate::store::env::{DataDir, Environment, MAP_BYTES};
 use crate::store::error::StoreError;
+use crate::store::index::Index;
 use crate::store::meta::Meta;
 use crate::store::record::PartialRecord;
 use crate::store::tables::LogTables;
@@ -79,6 +80,7 @@ pub struct Recovery {
 /// last [`Chain`], [`Blobs`] and so on from it is dropped, too.
 pub struct Store {
     chain: Chain,
+    index: Index,
     blobs: Blobs,
     meta: Meta,
     env: Arc<Environment>,
@@ -108,12 +110,15 @@ impl Store {
         let writer = Arc::new(Writer::start(Arc::clone(&env))?);
         let tail = Arc::new(Tail::new());
         let chain = Chain::open(&env, tables, &writer, &tail)?;
+        let (index, is_rebuilt) = Index::open(&dir, map_bytes, &disk, &chain, &tail)?;
+        recovery.is_index_rebuilt = is_rebuilt;
         let (quota, reserve) = (options.quota_bytes, options.reserve_bytes);
         let blobs = Blobs::new(&env, tables, &writer, quota, reserve)?;
         blobs.0.recover(&mut recovery)?;
         let meta = Meta::new(&env, tables, &writer);
         let store = Self {
             chain,
+            index,
             blobs,
             meta,
             env,
@@ -124,6 +129,11 @@ impl Store {
     /// Blocks, certificates, the log.
     pub fn chain(&self) -> &Chain {
         &self.chain
+    }
+
+    /// Queries over the log.
+    pub fn index(&self) -> &Index {
+        &self.index
     }
 
     /// Artifacts.

@@ -24,6 +24,8 @@ pub(crate) struct Tail {
     state: Mutex<State>,
     /// Signalled when the log has grown or the follower is to stop.
     grown: Condvar,
+    /// Signalled when the index has grown.
+    indexed: Condvar,
 }
 
 #[derive(Default)]
@@ -41,6 +43,7 @@ impl Tail {
         Self {
             state: Mutex::default(),
             grown: Condvar::new(),
+            indexed: Condvar::new(),
         }
     }
 
@@ -83,6 +86,17 @@ impl Tail {
                 .keys
                 .retain(|it| index::index_of(it).is_some_and(|at| from <= at));
         }
+        drop(state);
+        self.indexed.notify_all();
+    }
+
+    /// Waits until the index has the whole log; false if `timeout` is over before.
+    pub(crate) fn wait_indexed(&self, timeout: Duration) -> bool {
+        let (state, _) = self
+            .indexed
+            .wait_timeout_while(self.lock(), timeout, |it| it.from < it.log_size)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.log_size <= state.from
     }
 
     /// Starts over: the index has `indexed` of the log's `log_size` leaves.
@@ -134,9 +148,19 @@ impl Tail {
 }
 
 impl State {
+    /// Leaves that the index has.
+    pub(crate) fn indexed(&self) -> u64 {
+        self.from
+    }
+
     /// Leaves that queries see.
     pub(crate) fn size(&self) -> u64 {
         self.to
+    }
+
+    /// Leaves in the log.
+    pub(crate) fn log_size(&self) -> u64 {
+        self.log_size
     }
 
     /// The keys from `low` on, to and without `high`.

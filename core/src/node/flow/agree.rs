@@ -129,9 +129,8 @@ impl<V: Vault> Engine<V> {
         for effect in effects {
             match effect {
                 Agreed::NeedBlock { height, round } => {
-                    if let Some(block) = self.build_block(now, wall) {
-                        self.agreement(now, wall, Input::Block { height, round, block });
-                    }
+                    self.needed = Some((height, round));
+                    self.propose(now, wall);
                 }
                 Agreed::Persist(record) => self.out.push(Effect::Wal(record)),
                 Agreed::Send(message) => {
@@ -169,6 +168,21 @@ impl<V: Vault> Engine<V> {
                 }
                 Agreed::Fatal(reason) => self.out.push(Effect::Fatal(reason)),
             }
+        }
+    }
+
+    /// Answers the last question for a block, now or when there is work.
+    pub(super) fn propose(&mut self, now: Time, wall: WallTime) {
+        let Some((height, round)) = self.needed else {
+            return;
+        };
+        if self.deciding != Some(height) {
+            self.needed = None;
+            return;
+        }
+        if let Some(block) = self.build_block(now, wall) {
+            self.needed = None;
+            self.agreement(now, wall, Input::Block { height, round, block });
         }
     }
 

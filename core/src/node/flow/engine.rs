@@ -318,6 +318,8 @@ pub struct Engine<V> {
     pub(super) consensus: Consensus,
     /// The height that agreement works on.
     pub(super) deciding: Option<u64>,
+    /// Height and round for which agreement waits for our block.
+    pub(super) needed: Option<(u64, u32)>,
     /// The WAL that was found at the start, until it is replayed or out of date.
     pub(super) wal: Vec<Vec<u8>>,
     /// Under load the next height does not start before.
@@ -376,6 +378,7 @@ impl<V: Vault> Engine<V> {
             heads: Heads::new(me),
             consensus: Self::new_consensus(&keys, &state),
             deciding: None,
+            needed: None,
             wal: setup.wal,
             quiet_until: Time::ZERO,
             recent: Recent::default(),

@@ -112,7 +112,9 @@ impl<V: Vault> Engine<V> {
 
     /// Gives the groups of a result to the pool; what the log holds already is reported instead.
     fn attest(&mut self, now: Time, wall: WallTime, id: BuildId, groups: Vec<Vec<Entry>>) {
-        for group in groups {
+        let tags = groups.last().is_some_and(|it| matches!(it.first(), Some(Entry::BindTag(_))));
+        let main = groups.len().saturating_sub(1 + usize::from(tags));
+        for (at, group) in groups.into_iter().enumerate() {
             let logged = match group.first() {
                 Some(Entry::AddArtifact(file)) => {
                     self.package_at(&file.purl).map(|index| (Part::Package, index))
@@ -126,6 +128,7 @@ impl<V: Vault> Engine<V> {
                 _ => None,
             };
             match logged {
+                Some((Part::Package, _)) if at < main => (), // A part that others need, too.
                 Some((part, index)) => {
                     self.builds(now, wall, build::Input::Logged { id, part, index });
                 }
@@ -259,7 +262,10 @@ impl<V: Vault> Engine<V> {
                     tracing::debug!(%error, "a submission was not taken");
                     self.refused = Some(error);
                 }
-                pool::Effect::Eligible => self.start_height(now, wall),
+                pool::Effect::Eligible => {
+                    self.propose(now, wall);
+                    self.start_height(now, wall);
+                }
             }
         }
     }

@@ -25,6 +25,7 @@ pub(crate) fn maven(node: usize, spec: &BuildSpec, content: &str) -> Built {
     let purl = spec.purl(None).unwrap();
     let file = |name: &str, content: &str| artifact(&purl, name, content, &keys(node));
     Built {
+        parts: Vec::new(),
         files: vec![file("a.pom", ""), file("a.jar", content)],
         tag: None,
     }
@@ -37,6 +38,7 @@ pub(crate) fn image(node: usize, spec: &BuildSpec, digest: Sha256) -> Built {
     };
     let purl = spec.purl(Some(&digest)).unwrap();
     Built {
+        parts: Vec::new(),
         files: vec![artifact(&purl, "manifest.json", "", &keys(node))],
         tag: spec.tag().map(|tag| BindTag {
             registry: REGISTRY.into(),

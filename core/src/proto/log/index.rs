@@ -166,9 +166,15 @@ pub fn by_package(package: &str) -> Prefix {
 /// Artifacts of exactly this package URL.
 pub fn by_purl(purl: &str) -> Prefix {
     let parts = PurlParts::of(purl);
-    let mut key = versions_of(parts.package);
-    key.extend(name(parts.version, PURL_PART_BYTES_MAX));
+    let mut key = by_version(parts.package, parts.version);
     key.extend(name(parts.qualifiers, PURL_PART_BYTES_MAX));
+    key
+}
+
+/// What the keys of [`by_purl`] for all qualifiers of a version begin with.
+pub fn by_version(package: &str, version: &str) -> Prefix {
+    let mut key = versions_of(package);
+    key.extend(name(version, PURL_PART_BYTES_MAX));
     key
 }
 
@@ -301,5 +307,182 @@ fn artifact_prefixes(it: &AddArtifact, prefixes: &mut Vec<Prefix>) {
     }
     if let Some(dependencies) = &it.dependencies {
         prefixes.push(by_dependency(dependencies));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::base::{Digest, Sha256, Signature, WallTime};
+    use crate::proto::log::entry::{Attest, BindTag, Publication, RemoveArtifact, Source};
+
+    fn artifact() -> AddArtifact {
+        AddArtifact {
+            purl: "pkg:maven/g/a@1.0?classifier=x".into(),
+            file: "a.jar".into(),
+            blake3: Blake3([1; 32]),
+            sha256: Sha256([2; 32]),
+            digests: vec![Digest::new(Algorithm::Sha1, &[3; 20]).unwrap()],
+            size: 1,
+            media_type: String::new(),
+            source: Source {
+                repository: "repo.test/x".into(),
+                commit: vec![4; 20].into(),
+                spec: None,
+                rule: String::new(),
+            },
+            dependencies: Some(Blake3([5; 32])),
+            builder: PublicKey([6; 32]),
+            publication: Some(Publication {
+                publisher: PublicKey([7; 32]),
+                signature: Signature([0; 64]),
+            }),
+            time: WallTime::from_millis(0),
+        }
+    }
+
+    fn set(prefixes: Vec<Prefix>, index: u64) -> BTreeSet<Vec<u8>> {
+        prefixes.iter().map(|it| key(it, index)).collect()
+    }
+
+    #[test]
+    fn an_artifact_is_found_by_everything_it_says() {
+        let expected = set(
+            vec![
+                by_kind(1),
+                by_digest(Algorithm::Blake3, &[1; 32]),
+                by_digest(Algorithm::Sha256, &[2; 32]),
+                by_digest(Algorithm::Sha1, &[3; 20]),
+                by_package("maven/g/a"),
+                by_purl("pkg:maven/g/a@1.0?classifier=x"),
+                by_file("a.jar"),
+                by_purl_and_file("pkg:maven/g/a@1.0?classifier=x", "a.jar"),
+                by_source("repo.test/x"),
+                by_commit("repo.test/x", &[4; 20]),
+                by_dependency(&Blake3([5; 32])),
+                by_node(&PublicKey([6; 32])),
+                by_publisher(&PublicKey([7; 32])),
+            ],
+            9,
+        );
+        let keys = keys(9, &Entry::AddArtifact(Box::new(artifact())));
+        assert_eq!(keys.iter().cloned().collect::<BTreeSet<_>>(), expected);
+        assert!(keys.iter().all(|it| index_of(it) == Some(9)));
+    }
+
+    #[test]
+    fn the_other_kinds_are_found_by_their_subject() {
+        let time = WallTime::from_millis(0);
+        let removal = RemoveArtifact {
+            index: 4,
+            reason: String::new(),
+            marks: vec![],
+        };
+        let binding = BindTag {
+            registry: "r".into(),
+            repository: "p".into(),
+            tag: "t".into(),
+            digest: Sha256([0; 32]),
+            builder: PublicKey([6; 32]),
+            time,
+        };
+        let attest = Attest {
+            subject: Subject([8; 32]),
+            node: PublicKey([6; 32]),
+            time,
+            signature: Signature([0; 64]),
+        };
+        let node = by_node(&PublicKey([6; 32]));
+        for (entry, expected) in [
+            (
+                Entry::RemoveArtifact(removal),
+                vec![by_kind(2), by_removed(4)],
+            ),
+            (
+                Entry::BindTag(binding),
+                vec![by_kind(5), by_tag("r", "p", "t"), node.clone()],
+            ),
+            (
+                Entry::Attest(attest),
+                vec![by_kind(6), by_subject(&Subject([8; 32])), node],
+            ),
+        ] {
+            let keys: BTreeSet<_> = keys(3, &entry).into_iter().collect();
+            assert_eq!(keys, set(expected, 3), "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_names_fit_a_key_and_stay_apart() {
+        let mut it = artifact();
+        it.purl = format!(
+            "pkg:x/{}@{}?{}",
+            "p".repeat(340),
+            "v".repeat(340),
+            "q".repeat(330)
+        );
+        it.file = "f".repeat(512);
+        let longest = keys(0, &Entry::AddArtifact(Box::new(it.clone())));
+        assert!(longest.iter().all(|it| it.len() <= KEY_BYTES_MAX));
+        let mut other = it.clone();
+        other.purl.push('r');
+        other.file.replace_range(511.., "g");
+        assert_ne!(by_purl(&it.purl), by_purl(&other.purl));
+        assert_ne!(by_file(&it.file), by_file(&other.file));
+        assert_ne!(by_package(&"p".repeat(500)), by_package(&"p".repeat(501)));
+    }
+
+    #[test]
+    fn no_name_is_the_beginning_of_another() {
+        assert!(!by_package("maven/g/ab").starts_with(&by_package("maven/g/a")));
+        assert!(!by_purl("pkg:x/a@1.0").starts_with(&by_purl("pkg:x/a@1")));
+        assert!(!by_tag("r", "p", "3.20").starts_with(&by_tag("r", "p", "3")));
+        assert!(by_purl("pkg:x/a@1").starts_with(&versions_of("x/a")));
+        assert_ne!(tags_of("a", "bc"), tags_of("ab", "c"));
+    }
+
+    #[test]
+    fn a_package_url_falls_into_its_parts() {
+        for (purl, package, version, qualifiers) in [
+            ("pkg:maven/g/a@1.0", "maven/g/a", "1.0", ""),
+            ("pkg:npm/%40s/a@1#sub@x", "npm/%40s/a", "1", "#sub@x"),
+            (
+                "pkg:docker/a@sha256:ab?x=@",
+                "docker/a",
+                "sha256:ab",
+                "?x=@",
+            ),
+            ("pkg:x/a", "x/a", "", ""),
+            ("", "", "", ""),
+        ] {
+            let expected = PurlParts {
+                package,
+                version,
+                qualifiers,
+            };
+            assert_eq!(PurlParts::of(purl), expected, "{purl}");
+        }
+    }
+
+    #[test]
+    fn digits_cover_exactly_the_digests_that_begin_with_them() {
+        let full = by_digest(Algorithm::Sha256, &[0xab; 32]);
+        for (digits, inside) in [
+            ("abababab", true),
+            ("ababababa", true),
+            ("ababababb", false),
+            ("abababac", false),
+            ("abababaa", false),
+            (&"ab".repeat(32), true),
+        ] {
+            let (low, high) = by_digest_digits(Algorithm::Sha256, digits).unwrap();
+            for index in [0, u64::MAX] {
+                let key = key(&full, index);
+                assert_eq!(low <= key && key < high, inside, "{digits} {index}");
+            }
+        }
+        assert_eq!(by_digest_digits(Algorithm::Sha256, "xyzxyzxy"), None);
     }
 }
