@@ -216,6 +216,7 @@ impl Loop {
             }
             NetEvent::Connected { peer, address, is_outbound } => {
                 self.links.insert(peer, address.to_string());
+                self.shared.linked(peer, address.to_string());
                 let dialled = self.dials.connected(&peer, &address, is_outbound);
                 Input::Connected { peer, dialled }
             }
@@ -367,7 +368,7 @@ impl Loop {
             }
             Effect::PersistHead(head) => self.persist_head(head),
             Effect::KeepCheckpoint { size, note, signers } => {
-                self.shared.checkpoint(size, &note, signers, self.clock.wall());
+                self.shared.keep_checkpoint(size, &note, signers, self.clock.wall());
                 let store = self.store.clone();
                 self.pool.detach(move || {
                     if let Err(error) = store.chain().put_checkpoint(size, &note) {

@@ -6,6 +6,7 @@ use crate::base::{BlockId, Sha256, Subject};
 use crate::node::flow::Vault;
 use crate::proto::chain::Ledger;
 use crate::proto::hello::{Chain, Tip};
+use crate::proto::log::entry::Entry;
 use crate::proto::sync::SyncBlock;
 use crate::store::{Store, StoreError};
 
@@ -39,7 +40,11 @@ impl Ledger for NodeVault {
     }
 
     fn artifact_exists(&self, index: u64) -> bool {
-        self.read(self.store.index().artifact_exists(index))
+        let leaf = self.read(self.store.chain().leaf(index));
+        let is_artifact = leaf
+            .and_then(|it| Entry::from_bytes(&it).ok())
+            .is_some_and(|it| matches!(it, Entry::AddArtifact(_)));
+        is_artifact && self.read(self.store.index().removed(index)).is_none()
     }
 
     fn block(&self, height: u64) -> Option<BlockId> {
@@ -76,7 +81,7 @@ impl Vault for NodeVault {
     }
 
     fn package_index(&self, purl: &str) -> Option<u64> {
-        self.read(self.store.index().package(purl)).first().map(|(index, _)| *index)
+        self.read(self.store.index().package(purl)).first().map(|it| it.index)
     }
 
     fn tag_index(&self, registry: &str, repository: &str, tag: &str) -> Option<u64> {
