@@ -151,7 +151,8 @@ pub enum DownReason {
     /// We banned the peer.
     #[error("banned by us")]
     Banned,
-    /// The peer did not take a message for [`STALL_TIMEOUT`](crate::net::handler::STALL_TIMEOUT).
+    /// The peer did not take a byte of a waiting message for a
+    /// [time](crate::net::Config::stall_timeout).
     #[error("the peer stopped reading {protocol}")]
     Stalled {
         /// What it should have read.

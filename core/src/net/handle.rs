@@ -37,7 +37,12 @@ pub struct Config {
     pub seed: u64,
     /// From the first packet of a connection to its being ready for streams.
     pub upgrade_timeout: Duration,
+    /// A peer that takes no byte of a waiting message for so long is disconnected.
+    pub stall_timeout: Duration,
 }
+
+/// Default of [`Config::stall_timeout`]. A slow peer takes a byte now and then.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Config {
     /// A node of `chain` that does not listen and keeps provider records in memory.
@@ -50,6 +55,7 @@ impl Config {
             providers: Box::new(MemoryProviders::new()),
             seed,
             upgrade_timeout: crate::net::transport::UPGRADE_TIMEOUT,
+            stall_timeout: STALL_TIMEOUT,
         }
     }
 }

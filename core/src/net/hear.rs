@@ -163,23 +163,30 @@ impl Task {
         let QueryResult::GetProviders(result) = result else {
             return;
         };
-        let query = match step.last {
-            true => self.queries.remove(&id),
-            false => self.queries.get(&id).copied(),
-        };
-        let Some(query) = query else {
+        let Some(mut search) = self.queries.remove(&id) else {
             return;
         };
-        let found = match result {
-            Ok(GetProvidersOk::FoundProviders { providers, .. }) => providers,
-            Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { .. }) | Err(_) => {
-                std::collections::HashSet::new()
+        let mut providers = Vec::new();
+        if let Ok(GetProvidersOk::FoundProviders {
+            providers: told, ..
+        }) = result
+        {
+            for node in told.iter().filter_map(id::node_id) {
+                if node != self.shared.local && search.found.insert(node) {
+                    providers.push(node);
+                }
             }
-        };
-        let providers = found.iter().filter_map(id::node_id);
+        }
+        let query = search.query;
+        if !step.last {
+            self.queries.insert(id, search);
+        }
+        if providers.is_empty() && !step.last {
+            return;
+        }
         let event = NetEvent::Providers {
             query,
-            providers: providers.filter(|it| *it != self.shared.local).collect(),
+            providers,
             is_last: step.last,
         };
         self.emit(event, None);

@@ -15,9 +15,6 @@ use crate::net::frame::{FrameError, FrameReader, FrameWriter, Payload, Protocol}
 use crate::net::link::Link;
 use crate::net::stream::RAW_NAME;
 
-/// A peer that takes no byte of a waiting message for so long is disconnected.
-pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// A kind of stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
@@ -98,17 +95,19 @@ pub(crate) struct Lane {
     protocol: Protocol,
     outbound: Outbound,
     writer: FrameWriter,
+    stall_timeout: Duration,
     stall: Option<Timer>,
     inbound: Option<libp2p::Stream>,
     reader: FrameReader,
 }
 
 impl Lane {
-    pub(crate) fn new(protocol: Protocol) -> Self {
+    pub(crate) fn new(protocol: Protocol, stall_timeout: Duration) -> Self {
         Self {
             protocol,
             outbound: Outbound::Closed,
             writer: FrameWriter::default(),
+            stall_timeout,
             stall: None,
             inbound: None,
             reader: FrameReader::default(),
@@ -170,7 +169,7 @@ impl Lane {
         }
         let timer = self
             .stall
-            .get_or_insert_with(|| Timer::after(STALL_TIMEOUT));
+            .get_or_insert_with(|| Timer::after(self.stall_timeout));
         timer.poll_unpin(cx).map(|_| DownReason::Stalled {
             protocol: self.protocol,
         })

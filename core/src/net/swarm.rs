@@ -1,6 +1,6 @@
 //! The task that owns the swarm: commands in, events out.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
@@ -77,7 +77,12 @@ impl Net {
         let listen = std::mem::take(&mut config.listen);
         let topics = Topics::new(&config.chain);
         let transport = transport::build(&keypair, shared.meter.clone(), config.upgrade_timeout)?;
-        let links = links::Behaviour::new(shared.local, shared.links.clone(), events.clone());
+        let links = links::Behaviour::new(
+            shared.local,
+            shared.links.clone(),
+            events.clone(),
+            config.stall_timeout,
+        );
         let behaviour = Behaviour::new(config, &keypair, &topics, links)?;
         let spawner = tasks.clone();
         let config = swarm::Config::with_executor(move |task| spawner.spawn(task))
@@ -118,6 +123,12 @@ pub(crate) struct Dial {
     pub(crate) address: Option<Multiaddr>,
 }
 
+/// A search for holders that the program asked for.
+pub(crate) struct Search {
+    pub(crate) query: QueryId,
+    pub(crate) found: BTreeSet<NodeId>,
+}
+
 enum Step {
     Command(Option<Command>),
     Swarm(SwarmEvent<BehaviourEvent>),
@@ -137,7 +148,7 @@ pub(crate) struct Task {
     pub(crate) dials: BTreeMap<ConnectionId, Dial>,
     /// What connections that are no links yet told about themselves.
     pub(crate) identified: BTreeMap<ConnectionId, NetEvent>,
-    pub(crate) queries: HashMap<libp2p::kad::QueryId, QueryId>,
+    pub(crate) queries: HashMap<libp2p::kad::QueryId, Search>,
     pub(crate) publisher: Publisher,
     bans: BTreeMap<NodeId, Instant>,
 }
@@ -286,6 +297,10 @@ impl Task {
         let connection = opts.connection_id();
         match self.swarm.dial(opts) {
             Ok(()) => drop(self.dials.insert(connection, dial)),
+            // The swarm leaves our own addresses out.
+            Err(swarm::DialError::NoAddresses) if dial.address.is_some() => {
+                self.dial_failed(dial, DialFault::Ourselves);
+            }
             Err(error) => self.dial_failed(dial, fault::dial(&error)),
         }
     }
@@ -309,7 +324,9 @@ impl Task {
             return self.emit(event, None);
         }
         let kad = &mut self.swarm.behaviour_mut().kad;
-        self.queries.insert(kad.get_providers(key.into()), query);
+        let id = kad.get_providers(key.into());
+        let found = BTreeSet::new();
+        self.queries.insert(id, Search { query, found });
     }
 
     fn ban(&mut self, peer: NodeId, time: Duration) {
