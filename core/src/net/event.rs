@@ -83,7 +83,8 @@ pub enum NetEvent {
         stream: Stream,
     },
     /// A message on a topic. It goes on to others only after
-    /// [`NetHandle::validate`](crate::net::NetHandle::validate).
+    /// [`NetHandle::validate`](crate::net::NetHandle::validate). Too much of it at once, and further
+    /// messages are ignored: see [`GOSSIP_BYTES_MAX`](crate::net::swarm::GOSSIP_BYTES_MAX).
     Gossip {
         /// The topic.
         topic: Topic,
@@ -94,7 +95,7 @@ pub enum NetEvent {
         /// Who signed it.
         author: NodeId,
         /// The message.
-        bytes: Vec<u8>,
+        bytes: Payload,
     },
     /// Holders found by a query. There may be several such events for one query.
     Providers {

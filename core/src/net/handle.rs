@@ -99,8 +99,8 @@ pub(crate) enum Command {
 pub struct Status {
     /// Where we listen.
     pub listens: Vec<Multiaddr>,
-    /// Our addresses as others see them, with the number of connections that said so; the most
-    /// recent ones, at most [`OBSERVED_MAX`]. Hints: nobody has dialed them.
+    /// Our addresses as others see them, with the number of peers that say so; at most
+    /// [`OBSERVED_MAX`]. Hints: nobody has dialed them.
     pub observed: Vec<(Multiaddr, usize)>,
     /// Peers that we have a link to.
     pub peers: Vec<PeerStatus>,
@@ -121,6 +121,9 @@ pub struct PeerStatus {
 
 /// Observed addresses kept; the oldest makes room.
 pub const OBSERVED_MAX: usize = 16;
+
+/// Peers counted for one observed address.
+pub const OBSERVERS_MAX: usize = 64;
 
 /// What the handle and the swarm's task share.
 pub(crate) struct Shared {

@@ -350,10 +350,10 @@ impl ConnectionHandler for Handler {
         match (command, &self.phase) {
             (Command::Elect, Phase::Waiting(_)) => self.requests.push_back(Kind::Mark),
             (Command::Activate, Phase::Elected) => self.phase = Phase::Live,
-            (Command::Drain, Phase::Live) => {
+            (Command::Drain, Phase::Elected | Phase::Live) => {
                 self.phase = Phase::Draining(Timer::after(DRAIN_TIMEOUT));
             }
-            // Nothing waits on a connection that was never live.
+            // Nothing waits on a connection that was never elected.
             (Command::Drain, _) => {
                 self.phase = Phase::Ended;
                 self.reports.push_back(Report::Drained);

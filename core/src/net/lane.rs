@@ -1,7 +1,6 @@
 //! The kinds of streams between two nodes, and the two streams that carry one protocol's messages.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -179,7 +178,7 @@ impl Lane {
     pub(crate) fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
-        link: &Arc<Link>,
+        link: &Link,
     ) -> Poll<Result<Payload, DownReason>> {
         let Some(stream) = &mut self.inbound else {
             return Poll::Pending;

@@ -24,12 +24,17 @@ use crate::net::gossip::{self, Topics};
 use crate::net::handle::{COMMANDS_MAX, Command, Config, NetHandle, Shared, Status};
 use crate::net::link::Links;
 use crate::net::provide::Publisher;
+use crate::net::room::Room;
 use crate::net::spawn::{Spawn, Tasks};
 use crate::net::traffic::Meter;
 use crate::net::{clock, fault, id, kad, links, transport};
 
 /// Events that wait for the program; at the limit connections stop reading, then the swarm stops.
 pub const EVENTS_MAX: usize = 512;
+
+/// Bytes of gossip that the program has not taken yet; a message beyond is ignored. It is asked for
+/// when pools are compared.
+pub const GOSSIP_BYTES_MAX: usize = 32 << 20;
 
 /// Dials under way; a further one fails at once.
 pub const DIALS_MAX: usize = 256;
@@ -99,6 +104,8 @@ impl Net {
             events,
             backlog: VecDeque::new(),
             delivery: None,
+            gossip_room: Room::new(GOSSIP_BYTES_MAX),
+            observed: VecDeque::new(),
             listeners: HashMap::new(),
             dials: BTreeMap::new(),
             identified: BTreeMap::new(),
@@ -131,7 +138,7 @@ pub(crate) struct Search {
 
 enum Step {
     Command(Option<Command>),
-    Swarm(SwarmEvent<BehaviourEvent>),
+    Swarm(Box<SwarmEvent<BehaviourEvent>>),
     Delivered,
     BanEnded,
 }
@@ -144,6 +151,9 @@ pub(crate) struct Task {
     events: Sender<NetEvent>,
     backlog: VecDeque<Outgoing>,
     delivery: Option<(BoxFuture<'static, ()>, Option<ConnectionId>)>,
+    pub(crate) gossip_room: Arc<Room>,
+    /// Our addresses as peers see them, the most recent last, and who says so.
+    pub(crate) observed: VecDeque<(Multiaddr, BTreeSet<NodeId>)>,
     pub(crate) listeners: HashMap<ListenerId, Multiaddr>,
     pub(crate) dials: BTreeMap<ConnectionId, Dial>,
     /// What connections that are no links yet told about themselves.
@@ -160,7 +170,7 @@ impl Task {
             match self.step().await {
                 Step::Command(Some(Command::Shutdown) | None) => return self.end().await,
                 Step::Command(Some(command)) => self.on_command(command),
-                Step::Swarm(event) => self.on_swarm_event(event),
+                Step::Swarm(event) => self.on_swarm_event(*event),
                 Step::Delivered => {
                     if let Some((_, Some(connection))) = self.delivery.take() {
                         self.swarm.behaviour_mut().links.activate(connection);
@@ -187,7 +197,7 @@ impl Task {
                     delivery.await;
                     Step::Delivered
                 }
-                None => Step::Swarm(swarm.select_next_some().await),
+                None => Step::Swarm(Box::new(swarm.select_next_some().await)),
             }
         };
         let ban = async {
