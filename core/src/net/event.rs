@@ -83,7 +83,8 @@ pub enum NetEvent {
         stream: Stream,
     },
     /// A message on a topic. It goes on to others only after
-    /// [`NetHandle::validate`](crate::net::NetHandle::validate).
+    /// [`NetHandle::validate`](crate::net::NetHandle::validate). Too much of it at once, and further
+    /// messages are ignored: see [`GOSSIP_BYTES_MAX`](crate::net::swarm::GOSSIP_BYTES_MAX).
     Gossip {
         /// The topic.
         topic: Topic,
@@ -94,7 +95,7 @@ pub enum NetEvent {
         /// Who signed it.
         author: NodeId,
         /// The message.
-        bytes: Vec<u8>,
+        bytes: Payload,
     },
     /// Holders found by a query. There may be several such events for one query.
     Providers {
@@ -151,7 +152,8 @@ pub enum DownReason {
     /// We banned the peer.
     #[error("banned by us")]
     Banned,
-    /// The peer did not take a message for [`STALL_TIMEOUT`](crate::net::handler::STALL_TIMEOUT).
+    /// The peer did not take a byte of a waiting message for a
+    /// [time](crate::net::Config::stall_timeout).
     #[error("the peer stopped reading {protocol}")]
     Stalled {
         /// What it should have read.

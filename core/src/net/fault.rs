@@ -9,34 +9,21 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::net::event::{DialFault, ListenFault};
 use crate::net::id;
+use crate::net::socket::PORT_TAKEN;
 
 /// Why we do not listen on `address`.
 pub(crate) fn listen(address: &Multiaddr, error: TransportError<io::Error>) -> ListenFault {
     let address = address.clone();
     match error {
         TransportError::MultiaddrNotSupported(_) => ListenFault::Unsupported(address),
-        TransportError::Other(error) if is_port_taken(&error) => ListenFault::PortTaken(address),
+        TransportError::Other(error) if error.to_string().contains(PORT_TAKEN) => {
+            ListenFault::PortTaken(address)
+        }
         TransportError::Other(error) => ListenFault::Failed {
             address,
             reason: chain(&error),
         },
     }
-}
-
-/// The transport's layers wrap the system's error.
-fn is_port_taken(error: &io::Error) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(it) = cause {
-        let io = it.downcast_ref::<io::Error>();
-        if io.is_some_and(|it| it.kind() == io::ErrorKind::AddrInUse) {
-            return true;
-        }
-        let inner = io.and_then(io::Error::get_ref);
-        cause = inner
-            .map(|it| it as &(dyn Error + 'static))
-            .or_else(|| it.source());
-    }
-    false
 }
 
 /// Why a dial failed.

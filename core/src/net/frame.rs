@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncWrite};
 
-use crate::net::link::Permit;
+use crate::net::room::Permit;
 
 /// Memory for a message grows with what has arrived, in steps of so many bytes, so that announcing
 /// a long message costs us nothing.
@@ -104,6 +104,14 @@ pub struct Payload {
 }
 
 impl Payload {
+    /// A message that holds `permit` as long as it lives.
+    pub(crate) const fn new(bytes: Vec<u8>, permit: Permit) -> Self {
+        Self {
+            bytes,
+            _permit: Some(permit),
+        }
+    }
+
     /// The bytes; they do not count any longer.
     pub fn into_vec(self) -> Vec<u8> {
         self.bytes
@@ -211,10 +219,8 @@ impl FrameReader {
             return Poll::Ready(Ok(None));
         }
         self.length_filled = 0;
-        Poll::Ready(Ok(self.body.take().map(|body| Payload {
-            bytes: body.bytes,
-            _permit: Some(body.permit),
-        })))
+        let body = self.body.take();
+        Poll::Ready(Ok(body.map(|it| Payload::new(it.bytes, it.permit))))
     }
 }
 
@@ -301,6 +307,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::net::room::Room;
+
+    fn free() -> Option<Permit> {
+        Room::new(0).take(0)
+    }
 
     fn written(frames: &[Vec<u8>]) -> Vec<u8> {
         let mut cx = Context::from_waker(noop_waker_ref());
@@ -317,7 +328,7 @@ mod tests {
         let (mut reader, mut wire) = (FrameReader::default(), Cursor::new(wire));
         let mut frames = Vec::new();
         loop {
-            match reader.poll_frame(&mut cx, &mut wire, bytes_max, |_| Some(Permit::free())) {
+            match reader.poll_frame(&mut cx, &mut wire, bytes_max, |_| free()) {
                 Poll::Ready(Ok(Some(frame))) => frames.push(frame.into_vec()),
                 Poll::Ready(Ok(None)) => return Ok(frames),
                 Poll::Ready(Err(error)) => return Err(error),
@@ -358,7 +369,7 @@ mod tests {
         let (mut reader, mut wire) = (FrameReader::default(), Cursor::new(wire));
         let refused = reader.poll_frame(&mut cx, &mut wire, 9, |_| None);
         assert!(refused.is_pending() && reader.is_waiting_for_room());
-        let read = reader.poll_frame(&mut cx, &mut wire, 9, |_| Some(Permit::free()));
+        let read = reader.poll_frame(&mut cx, &mut wire, 9, |_| free());
         assert!(matches!(read, Poll::Ready(Ok(Some(it))) if *it == [1; 9]));
     }
 }

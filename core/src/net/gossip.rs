@@ -19,7 +19,7 @@ use crate::net::id;
 const ENVELOPE_BYTES_MAX: usize = 1 << 10;
 
 /// Messages that wait for one peer; to a peer with more, further ones are not sent.
-const QUEUE_FRAMES_MAX: usize = 128;
+const QUEUE_FRAMES_MAX: usize = 64;
 
 /// A message seen within this time is not seen again.
 const SEEN_FOR: Duration = Duration::from_secs(300);

@@ -37,7 +37,12 @@ pub struct Config {
     pub seed: u64,
     /// From the first packet of a connection to its being ready for streams.
     pub upgrade_timeout: Duration,
+    /// A peer that takes no byte of a waiting message for so long is disconnected.
+    pub stall_timeout: Duration,
 }
+
+/// Default of [`Config::stall_timeout`]. A slow peer takes a byte now and then.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Config {
     /// A node of `chain` that does not listen and keeps provider records in memory.
@@ -50,6 +55,7 @@ impl Config {
             providers: Box::new(MemoryProviders::new()),
             seed,
             upgrade_timeout: crate::net::transport::UPGRADE_TIMEOUT,
+            stall_timeout: STALL_TIMEOUT,
         }
     }
 }
@@ -93,8 +99,8 @@ pub(crate) enum Command {
 pub struct Status {
     /// Where we listen.
     pub listens: Vec<Multiaddr>,
-    /// Our addresses as others see them, with the number of connections that said so; the most
-    /// recent ones, at most [`OBSERVED_MAX`]. Hints: nobody has dialed them.
+    /// Our addresses as others see them, with the number of peers that say so; at most
+    /// [`OBSERVED_MAX`]. Hints: nobody has dialed them.
     pub observed: Vec<(Multiaddr, usize)>,
     /// Peers that we have a link to.
     pub peers: Vec<PeerStatus>,
@@ -115,6 +121,9 @@ pub struct PeerStatus {
 
 /// Observed addresses kept; the oldest makes room.
 pub const OBSERVED_MAX: usize = 16;
+
+/// Peers counted for one observed address.
+pub const OBSERVERS_MAX: usize = 64;
 
 /// What the handle and the swarm's task share.
 pub(crate) struct Shared {

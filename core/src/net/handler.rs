@@ -29,8 +29,6 @@ use crate::net::lane::{Kind, Kinds, Lane};
 use crate::net::link::{Link, OPENINGS_MAX, OpenError, Opening, RAW_INBOUND_MAX};
 use crate::net::stream::{self, Stream};
 
-pub use crate::net::lane::STALL_TIMEOUT;
-
 /// A connection that no side elects by then is closed: the peer is no node of ours.
 pub(crate) const ELECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -97,13 +95,18 @@ pub(crate) struct Handler {
 type HandlerEvent = ConnectionHandlerEvent<Kinds, Kind, Report>;
 
 impl Handler {
-    pub(crate) fn new(peer: NodeId, link: Arc<Link>, events: Sender<NetEvent>) -> Self {
+    pub(crate) fn new(
+        peer: NodeId,
+        link: Arc<Link>,
+        events: Sender<NetEvent>,
+        stall_timeout: Duration,
+    ) -> Self {
         Self {
             peer,
             link,
             events,
             phase: Phase::Waiting(Timer::after(ELECT_TIMEOUT)),
-            lanes: Protocol::ALL.map(Lane::new),
+            lanes: Protocol::ALL.map(|it| Lane::new(it, stall_timeout)),
             first: 0,
             delivery: None,
             openings: VecDeque::new(),
@@ -347,10 +350,10 @@ impl ConnectionHandler for Handler {
         match (command, &self.phase) {
             (Command::Elect, Phase::Waiting(_)) => self.requests.push_back(Kind::Mark),
             (Command::Activate, Phase::Elected) => self.phase = Phase::Live,
-            (Command::Drain, Phase::Live) => {
+            (Command::Drain, Phase::Elected | Phase::Live) => {
                 self.phase = Phase::Draining(Timer::after(DRAIN_TIMEOUT));
             }
-            // Nothing waits on a connection that was never live.
+            // Nothing waits on a connection that was never elected.
             (Command::Drain, _) => {
                 self.phase = Phase::Ended;
                 self.reports.push_back(Report::Drained);

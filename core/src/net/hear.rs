@@ -5,9 +5,12 @@ use std::sync::PoisonError;
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, gossipsub, identify, kad as libp2p_kad, ping};
 
+use crate::base::NodeId;
 use crate::net::behaviour::BehaviourEvent;
 use crate::net::event::{DialFault, DownReason, IDENTIFIED_ADDRESSES_MAX, ListenFault, NetEvent};
-use crate::net::handle::OBSERVED_MAX;
+use crate::net::frame::Payload;
+use crate::net::gossip::{self, Verdict};
+use crate::net::handle::{OBSERVED_MAX, OBSERVERS_MAX};
 use crate::net::links::LinkEvent;
 use crate::net::swarm::Task;
 use crate::net::{fault, id, kad};
@@ -135,12 +138,17 @@ impl Task {
         let (Some((topic, id, author)), Some(source)) = (read, source) else {
             return;
         };
+        let Some(permit) = self.gossip_room.take(message.data.len()) else {
+            tracing::debug!(%source, ?topic, "gossip ignored: the program is behind");
+            let gossip = &mut self.swarm.behaviour_mut().gossip;
+            return gossip::judge(gossip, id, &source, Verdict::Ignore);
+        };
         let event = NetEvent::Gossip {
             topic,
             id,
             source,
             author,
-            bytes: message.data,
+            bytes: Payload::new(message.data, permit),
         };
         self.emit(event, None);
     }
@@ -163,23 +171,30 @@ impl Task {
         let QueryResult::GetProviders(result) = result else {
             return;
         };
-        let query = match step.last {
-            true => self.queries.remove(&id),
-            false => self.queries.get(&id).copied(),
-        };
-        let Some(query) = query else {
+        let Some(mut search) = self.queries.remove(&id) else {
             return;
         };
-        let found = match result {
-            Ok(GetProvidersOk::FoundProviders { providers, .. }) => providers,
-            Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { .. }) | Err(_) => {
-                std::collections::HashSet::new()
+        let mut providers = Vec::new();
+        if let Ok(GetProvidersOk::FoundProviders {
+            providers: told, ..
+        }) = result
+        {
+            for node in told.iter().filter_map(id::node_id) {
+                if node != self.shared.local && search.found.insert(node) {
+                    providers.push(node);
+                }
             }
-        };
-        let providers = found.iter().filter_map(id::node_id);
+        }
+        let query = search.query;
+        if !step.last {
+            self.queries.insert(id, search);
+        }
+        if providers.is_empty() && !step.last {
+            return;
+        }
         let event = NetEvent::Providers {
             query,
-            providers: providers.filter(|it| *it != self.shared.local).collect(),
+            providers,
             is_last: step.last,
         };
         self.emit(event, None);
@@ -210,7 +225,7 @@ impl Task {
                 behaviour.kad.add_address(&peer_id, address.clone());
             }
         }
-        self.observe(info.observed_addr.clone());
+        self.observe(peer, info.observed_addr.clone());
         let event = NetEvent::Identified {
             peer,
             agent: info.agent_version,
@@ -224,15 +239,25 @@ impl Task {
         }
     }
 
-    fn observe(&self, address: Multiaddr) {
-        let status = self.shared.status.lock();
-        let observed = &mut status.unwrap_or_else(PoisonError::into_inner).observed;
-        let seen = observed.iter().position(|it| it.0 == address);
-        let count = seen.map_or(0, |at| observed.remove(at).1);
-        observed.push((address, count + 1));
-        if observed.len() > OBSERVED_MAX {
-            observed.remove(0);
+    /// Counts `peer`'s word for `address`; its former word counts no longer.
+    fn observe(&mut self, peer: NodeId, address: Multiaddr) {
+        for (_, observers) in &mut self.observed {
+            observers.remove(&peer);
         }
+        let seen = self.observed.iter().position(|it| it.0 == address);
+        let seen = seen.and_then(|at| self.observed.remove(at));
+        let mut observers = seen.map(|it| it.1).unwrap_or_default();
+        if observers.len() < OBSERVERS_MAX {
+            observers.insert(peer);
+        }
+        self.observed.push_back((address, observers));
+        if self.observed.len() > OBSERVED_MAX {
+            self.observed.pop_front();
+        }
+        let counts = self.observed.iter().map(|(it, by)| (it.clone(), by.len()));
+        let status = self.shared.status.lock();
+        let mut status = status.unwrap_or_else(PoisonError::into_inner);
+        status.observed = counts.filter(|it| it.1 > 0).collect();
     }
 
     fn on_ping(&mut self, event: ping::Event) {

@@ -1,7 +1,6 @@
 //! The kinds of streams between two nodes, and the two streams that carry one protocol's messages.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,9 +13,6 @@ use crate::net::event::DownReason;
 use crate::net::frame::{FrameError, FrameReader, FrameWriter, Payload, Protocol};
 use crate::net::link::Link;
 use crate::net::stream::RAW_NAME;
-
-/// A peer that takes no byte of a waiting message for so long is disconnected.
-pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A kind of stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -98,17 +94,19 @@ pub(crate) struct Lane {
     protocol: Protocol,
     outbound: Outbound,
     writer: FrameWriter,
+    stall_timeout: Duration,
     stall: Option<Timer>,
     inbound: Option<libp2p::Stream>,
     reader: FrameReader,
 }
 
 impl Lane {
-    pub(crate) fn new(protocol: Protocol) -> Self {
+    pub(crate) fn new(protocol: Protocol, stall_timeout: Duration) -> Self {
         Self {
             protocol,
             outbound: Outbound::Closed,
             writer: FrameWriter::default(),
+            stall_timeout,
             stall: None,
             inbound: None,
             reader: FrameReader::default(),
@@ -170,7 +168,7 @@ impl Lane {
         }
         let timer = self
             .stall
-            .get_or_insert_with(|| Timer::after(STALL_TIMEOUT));
+            .get_or_insert_with(|| Timer::after(self.stall_timeout));
         timer.poll_unpin(cx).map(|_| DownReason::Stalled {
             protocol: self.protocol,
         })
@@ -180,7 +178,7 @@ impl Lane {
     pub(crate) fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
-        link: &Arc<Link>,
+        link: &Link,
     ) -> Poll<Result<Payload, DownReason>> {
         let Some(stream) = &mut self.inbound else {
             return Poll::Pending;

@@ -11,6 +11,7 @@ use futures::task::AtomicWaker;
 
 use crate::base::NodeId;
 use crate::net::frame::Protocol;
+use crate::net::room::{Permit, Room};
 use crate::net::stream::Stream;
 
 /// Messages that wait for being sent to one peer over one protocol; a further one is refused.
@@ -89,22 +90,31 @@ struct Outbox {
     is_refused: bool,
 }
 
-#[derive(Default)]
-struct Inbox {
-    frames: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
 /// One connection as the rest of the program sees it.
-#[derive(Default)]
 pub(crate) struct Link {
     outboxes: [Mutex<Outbox>; Protocol::COUNT],
-    inboxes: [Inbox; Protocol::COUNT],
+    inboxes: [Arc<Room>; Protocol::COUNT],
     openings: Mutex<VecDeque<Opening>>,
     raw_inbound: AtomicUsize,
     is_closed: AtomicBool,
     /// Wakes the task of the connection.
-    waker: AtomicWaker,
+    waker: Arc<AtomicWaker>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        let waker = Arc::<AtomicWaker>::default();
+        let inbox =
+            |it: Protocol| Room::with(it.frame_bytes_max(), INBOX_FRAMES_MAX, waker.clone());
+        Self {
+            outboxes: Default::default(),
+            inboxes: Protocol::ALL.map(inbox),
+            openings: Mutex::default(),
+            raw_inbound: AtomicUsize::new(0),
+            is_closed: AtomicBool::new(false),
+            waker,
+        }
+    }
 }
 
 impl Link {
@@ -176,21 +186,8 @@ impl Link {
 
     /// Room for a received message of `bytes` bytes. After `None` the task of the connection is
     /// woken when a message was taken.
-    pub(crate) fn admit(self: &Arc<Self>, protocol: Protocol, bytes: usize) -> Option<Permit> {
-        let inbox = &self.inboxes[protocol.index()];
-        // Only the connection's own task adds, so what is read here can only shrink.
-        let frames = inbox.frames.load(Ordering::Acquire);
-        let queued = inbox.bytes.load(Ordering::Acquire);
-        if frames >= INBOX_FRAMES_MAX || (frames > 0 && queued + bytes > protocol.frame_bytes_max())
-        {
-            return None;
-        }
-        inbox.frames.fetch_add(1, Ordering::AcqRel);
-        inbox.bytes.fetch_add(bytes, Ordering::AcqRel);
-        Some(Permit {
-            link: Some((self.clone(), protocol)),
-            bytes,
-        })
+    pub(crate) fn admit(&self, protocol: Protocol, bytes: usize) -> Option<Permit> {
+        self.inboxes[protocol.index()].take(bytes)
     }
 
     /// Asks for a raw stream.
@@ -240,34 +237,6 @@ impl Link {
 
     fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
-    }
-}
-
-/// Room that a received message takes until it is dropped.
-pub(crate) struct Permit {
-    link: Option<(Arc<Link>, Protocol)>,
-    bytes: usize,
-}
-
-impl Permit {
-    #[cfg(test)]
-    pub(crate) const fn free() -> Self {
-        Self {
-            link: None,
-            bytes: 0,
-        }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let Some((link, protocol)) = self.link.take() else {
-            return;
-        };
-        let inbox = &link.inboxes[protocol.index()];
-        inbox.frames.fetch_sub(1, Ordering::AcqRel);
-        inbox.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
-        link.waker.wake();
     }
 }
 
@@ -340,7 +309,7 @@ mod tests {
 
     #[test]
     fn received_messages_hold_their_room_until_dropped() {
-        let link = Arc::new(Link::default());
+        let link = Link::default();
         let longest = Protocol::Hello.frame_bytes_max();
         let first = link.admit(Protocol::Hello, longest).unwrap();
         assert!(link.admit(Protocol::Hello, 1).is_none());

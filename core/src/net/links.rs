@@ -87,6 +87,7 @@ pub(crate) struct Behaviour {
     local: NodeId,
     links: Links,
     events: Sender<NetEvent>,
+    stall_timeout: Duration,
     connections: BTreeMap<ConnectionId, Connection>,
     pairs: BTreeMap<NodeId, Pair>,
     /// Second connections, to be elected if they still stand then; the oldest first.
@@ -97,11 +98,17 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    pub(crate) fn new(local: NodeId, links: Links, events: Sender<NetEvent>) -> Self {
+    pub(crate) fn new(
+        local: NodeId,
+        links: Links,
+        events: Sender<NetEvent>,
+        stall_timeout: Duration,
+    ) -> Self {
         Self {
             local,
             links,
             events,
+            stall_timeout,
             connections: BTreeMap::new(),
             pairs: BTreeMap::new(),
             ripening: VecDeque::new(),
@@ -236,7 +243,12 @@ impl Behaviour {
                 reason: None,
             },
         );
-        Ok(Handler::new(peer, link, self.events.clone()))
+        Ok(Handler::new(
+            peer,
+            link,
+            self.events.clone(),
+            self.stall_timeout,
+        ))
     }
 
     /// Decides what a new connection is good for.

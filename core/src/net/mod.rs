@@ -32,6 +32,7 @@ mod links;
 mod mux;
 mod provide;
 pub mod records;
+mod room;
 mod socket;
 pub mod spawn;
 pub mod stream;

@@ -26,10 +26,10 @@ use yamux::{Connection, Mode};
 use crate::net::traffic::Traffic;
 
 /// Streams that we hold open towards one peer; at the limit opening waits.
-const OUTBOUND_STREAMS_MAX: usize = 56;
+pub(crate) const OUTBOUND_STREAMS_MAX: usize = 56;
 
 /// Streams that one peer holds open towards us; a further one is reset.
-const INBOUND_STREAMS_MAX: usize = 64;
+pub(crate) const INBOUND_STREAMS_MAX: usize = 64;
 
 /// Streams of both kinds known to yamux, which ends the connection beyond. More than the sum of
 /// the two limits, because a stream that was reset is known for a moment longer.
@@ -51,7 +51,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const RELIEF_BYTES: usize = 17 << 10;
 
 /// Bytes held back for a peer that sends without reading; beyond, we stop reading, too.
-const RELIEF_BYTES_MAX: usize = 64 << 10;
+pub(crate) const RELIEF_BYTES_MAX: usize = 64 << 10;
 
 /// The upgrade that makes a [`Muxer`] of a secured connection.
 #[derive(Clone)]
@@ -100,7 +100,7 @@ pub(crate) struct Muxer<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Muxer<S> {
-    fn new(socket: S, mode: Mode, traffic: Arc<Traffic>) -> Self {
+    pub(crate) fn new(socket: S, mode: Mode, traffic: Arc<Traffic>) -> Self {
         let mut config = yamux::Config::default();
         // In this order: the window must fit the streams at each step.
         config.set_max_connection_receive_window(None);

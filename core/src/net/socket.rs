@@ -20,6 +20,10 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// Connections that wait in the kernel for being accepted. More are refused by the kernel.
 const BACKLOG_MAX: i32 = 1024;
 
+/// What the error of [`listen`] says if another socket listens on the port. The layers above keep
+/// nothing of an error but its text.
+pub(crate) const PORT_TAKEN: &str = "the port is taken";
+
 /// Opens a listening socket on `addr`.
 ///
 /// The socket is bound without leave to share its port, so that a second node on the same port
@@ -28,13 +32,18 @@ const BACKLOG_MAX: i32 = 1024;
 ///
 /// # Errors
 ///
-/// The system's error; `AddrInUse` if another socket listens there.
+/// [`PORT_TAKEN`], or the system's error.
 pub(crate) fn listen(addr: SocketAddr) -> io::Result<Async<TcpListener>> {
     let socket = new_socket(addr)?;
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(BACKLOG_MAX)?;
+    socket
+        .bind(&addr.into())
+        .and_then(|()| socket.listen(BACKLOG_MAX))
+        .map_err(|error| match error.kind() {
+            kind @ io::ErrorKind::AddrInUse => io::Error::new(kind, PORT_TAKEN),
+            _ => error,
+        })?;
     share_port(&socket)?;
     Async::new(TcpListener::from(socket))
 }

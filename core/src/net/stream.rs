@@ -23,7 +23,8 @@ const BUSY: u8 = 0;
 /// A clean end (`Ok(0)`) can also mean that the peer or its connection went away: contents need a
 /// length or a digest. Dropping a stream without closing it resets it.
 pub struct Stream {
-    inner: libp2p::Stream,
+    /// Boxed, because events carry streams and are many.
+    inner: Box<libp2p::Stream>,
     greeting: Greeting,
     _permit: Option<RawPermit>,
 }
@@ -39,18 +40,18 @@ enum Greeting {
 
 impl Stream {
     /// A stream that we opened.
-    pub(crate) const fn opened(inner: libp2p::Stream) -> Self {
+    pub(crate) fn opened(inner: libp2p::Stream) -> Self {
         Self {
-            inner,
+            inner: Box::new(inner),
             greeting: Greeting::Expected,
             _permit: None,
         }
     }
 
     /// A stream that the peer opened and that we take.
-    pub(crate) const fn taken(inner: libp2p::Stream, permit: RawPermit) -> Self {
+    pub(crate) fn taken(inner: libp2p::Stream, permit: RawPermit) -> Self {
         Self {
-            inner,
+            inner: Box::new(inner),
             greeting: Greeting::Owed,
             _permit: Some(permit),
         }
@@ -58,7 +59,7 @@ impl Stream {
 
     /// Gives up a stream that was to be taken.
     pub(crate) fn into_inner(self) -> libp2p::Stream {
-        self.inner
+        *self.inner
     }
 
     fn poll_greet(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

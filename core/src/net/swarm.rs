@@ -1,6 +1,6 @@
 //! The task that owns the swarm: commands in, events out.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
@@ -24,12 +24,17 @@ use crate::net::gossip::{self, Topics};
 use crate::net::handle::{COMMANDS_MAX, Command, Config, NetHandle, Shared, Status};
 use crate::net::link::Links;
 use crate::net::provide::Publisher;
+use crate::net::room::Room;
 use crate::net::spawn::{Spawn, Tasks};
 use crate::net::traffic::Meter;
 use crate::net::{clock, fault, id, kad, links, transport};
 
 /// Events that wait for the program; at the limit connections stop reading, then the swarm stops.
 pub const EVENTS_MAX: usize = 512;
+
+/// Bytes of gossip that the program has not taken yet; a message beyond is ignored. It is asked for
+/// when pools are compared.
+pub const GOSSIP_BYTES_MAX: usize = 32 << 20;
 
 /// Dials under way; a further one fails at once.
 pub const DIALS_MAX: usize = 256;
@@ -77,7 +82,12 @@ impl Net {
         let listen = std::mem::take(&mut config.listen);
         let topics = Topics::new(&config.chain);
         let transport = transport::build(&keypair, shared.meter.clone(), config.upgrade_timeout)?;
-        let links = links::Behaviour::new(shared.local, shared.links.clone(), events.clone());
+        let links = links::Behaviour::new(
+            shared.local,
+            shared.links.clone(),
+            events.clone(),
+            config.stall_timeout,
+        );
         let behaviour = Behaviour::new(config, &keypair, &topics, links)?;
         let spawner = tasks.clone();
         let config = swarm::Config::with_executor(move |task| spawner.spawn(task))
@@ -94,6 +104,8 @@ impl Net {
             events,
             backlog: VecDeque::new(),
             delivery: None,
+            gossip_room: Room::new(GOSSIP_BYTES_MAX),
+            observed: VecDeque::new(),
             listeners: HashMap::new(),
             dials: BTreeMap::new(),
             identified: BTreeMap::new(),
@@ -118,9 +130,15 @@ pub(crate) struct Dial {
     pub(crate) address: Option<Multiaddr>,
 }
 
+/// A search for holders that the program asked for.
+pub(crate) struct Search {
+    pub(crate) query: QueryId,
+    pub(crate) found: BTreeSet<NodeId>,
+}
+
 enum Step {
     Command(Option<Command>),
-    Swarm(SwarmEvent<BehaviourEvent>),
+    Swarm(Box<SwarmEvent<BehaviourEvent>>),
     Delivered,
     BanEnded,
 }
@@ -133,11 +151,14 @@ pub(crate) struct Task {
     events: Sender<NetEvent>,
     backlog: VecDeque<Outgoing>,
     delivery: Option<(BoxFuture<'static, ()>, Option<ConnectionId>)>,
+    pub(crate) gossip_room: Arc<Room>,
+    /// Our addresses as peers see them, the most recent last, and who says so.
+    pub(crate) observed: VecDeque<(Multiaddr, BTreeSet<NodeId>)>,
     pub(crate) listeners: HashMap<ListenerId, Multiaddr>,
     pub(crate) dials: BTreeMap<ConnectionId, Dial>,
     /// What connections that are no links yet told about themselves.
     pub(crate) identified: BTreeMap<ConnectionId, NetEvent>,
-    pub(crate) queries: HashMap<libp2p::kad::QueryId, QueryId>,
+    pub(crate) queries: HashMap<libp2p::kad::QueryId, Search>,
     pub(crate) publisher: Publisher,
     bans: BTreeMap<NodeId, Instant>,
 }
@@ -149,7 +170,7 @@ impl Task {
             match self.step().await {
                 Step::Command(Some(Command::Shutdown) | None) => return self.end().await,
                 Step::Command(Some(command)) => self.on_command(command),
-                Step::Swarm(event) => self.on_swarm_event(event),
+                Step::Swarm(event) => self.on_swarm_event(*event),
                 Step::Delivered => {
                     if let Some((_, Some(connection))) = self.delivery.take() {
                         self.swarm.behaviour_mut().links.activate(connection);
@@ -176,7 +197,7 @@ impl Task {
                     delivery.await;
                     Step::Delivered
                 }
-                None => Step::Swarm(swarm.select_next_some().await),
+                None => Step::Swarm(Box::new(swarm.select_next_some().await)),
             }
         };
         let ban = async {
@@ -286,6 +307,10 @@ impl Task {
         let connection = opts.connection_id();
         match self.swarm.dial(opts) {
             Ok(()) => drop(self.dials.insert(connection, dial)),
+            // The swarm leaves our own addresses out.
+            Err(swarm::DialError::NoAddresses) if dial.address.is_some() => {
+                self.dial_failed(dial, DialFault::Ourselves);
+            }
             Err(error) => self.dial_failed(dial, fault::dial(&error)),
         }
     }
@@ -309,7 +334,9 @@ impl Task {
             return self.emit(event, None);
         }
         let kad = &mut self.swarm.behaviour_mut().kad;
-        self.queries.insert(kad.get_providers(key.into()), query);
+        let id = kad.get_providers(key.into());
+        let found = BTreeSet::new();
+        self.queries.insert(id, Search { query, found });
     }
 
     fn ban(&mut self, peer: NodeId, time: Duration) {

@@ -1,7 +1,6 @@
 //! Nodes to test with.
 
 use std::collections::VecDeque;
-use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -163,7 +162,7 @@ impl Node {
 }
 
 /// The output of `task`, which must come in time.
-pub(super) fn within<T: Debug>(what: &str, task: impl Future<Output = T>) -> T {
+pub(super) fn within<T>(what: &str, task: impl Future<Output = T>) -> T {
     let late = async {
         Timer::after(PATIENCE).await;
         panic!("waited in vain for {what}")

@@ -319,3 +319,37 @@ fn shutdown_ends_every_task_and_tells_the_peers() {
     assert_eq!(again.address(), address);
     drop(Arc::new(again));
 }
+
+#[test]
+fn a_peer_that_is_no_node_of_ours_never_becomes_a_link() {
+    use futures::StreamExt;
+    use libp2p::swarm::{self, SwarmEvent};
+
+    let bed = Bed::new();
+    // The arbiter of the pair finds out at once.
+    let alice = bed.node(1);
+    let key = (2..)
+        .map(|it| SecretKey::from_seed([it; 32]))
+        .find(|it| it.public() > alice.id)
+        .unwrap();
+    let keypair = crate::net::id::keypair(&key).unwrap();
+    let meter = crate::net::traffic::Meter::default();
+    let transport = crate::net::transport::build(&keypair, meter, Duration::from_secs(10));
+    let executor = bed.executor();
+    let config = swarm::Config::with_executor(move |task| executor.spawn(task))
+        .with_idle_connection_timeout(Duration::from_secs(3_600));
+    let local = keypair.public().to_peer_id();
+    let ping = libp2p::ping::Behaviour::default();
+    let mut stranger = libp2p::Swarm::new(transport.unwrap(), ping, local, config);
+    stranger.dial(alice.address()).unwrap();
+    within("the end of the connection", async {
+        loop {
+            let event = stranger.select_next_some().await;
+            if let SwarmEvent::ConnectionClosed { .. } = event {
+                return;
+            }
+        }
+    });
+    assert!(!alice.has_passed(|it| matches!(it, NetEvent::Connected { .. })));
+    assert!(alice.events.is_empty());
+}

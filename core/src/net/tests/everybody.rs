@@ -112,7 +112,7 @@ fn the_longest_gossip_arrives() {
             } if it == topic && bytes[0] == letter => Ok(bytes),
             other => Err(other),
         });
-        assert_eq!(got, bytes);
+        assert_eq!(got.into_vec(), bytes);
     }
 }
 

@@ -1,10 +1,11 @@
 //! Messages and raw streams between two linked nodes.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::{AsyncReadExt, AsyncWriteExt};
 
 use crate::net::link::{INBOX_FRAMES_MAX, OUTBOX_FRAMES_MAX, RAW_INBOUND_MAX};
-use crate::net::swarm::EVENTS_MAX;
 use crate::net::tests::bed::{Bed, Node, within};
 use crate::net::{DownReason, NetEvent, OpenError, Protocol, SendError, Stream};
 
@@ -72,25 +73,25 @@ fn a_message_to_a_stranger_or_above_the_limit_is_refused() {
 
 #[test]
 fn a_peer_that_does_not_take_messages_makes_us_busy_and_loses_none() {
+    const ATTEMPTS: usize = 5_000;
     let bed = Bed::new();
     let (alice, bob) = pair(&bed);
-    let message = Bytes::from(vec![5; Protocol::Peers.frame_bytes_max()]);
+    let message = Bytes::from(vec![5; 1 << 10]);
     let send = || alice.handle.send(bob.id, Protocol::Peers, message.clone());
-    let mut sent = 0;
-    // Bob's program takes nothing: what Bob and the connection hold is bounded.
-    let bound = EVENTS_MAX + INBOX_FRAMES_MAX + OUTBOX_FRAMES_MAX + 512;
-    let busy = loop {
-        match send() {
+    let (mut sent, mut outcome) = (0, Ok(()));
+    // Bob's program takes nothing. The queue drains until Bob has no more room.
+    for _ in 0..ATTEMPTS {
+        outcome = send();
+        match outcome {
             Ok(()) => sent += 1,
-            Err(error) if sent > INBOX_FRAMES_MAX => break error,
-            // The queue drains while Bob still has room.
-            Err(SendError::Busy { .. }) => std::thread::yield_now(),
-            Err(error) => panic!("{error}"),
+            Err(_) => std::thread::yield_now(),
         }
-        assert!(sent < bound, "{sent} messages without an end");
-    };
+    }
     let protocol = Protocol::Peers;
-    assert_eq!(busy, SendError::Busy { protocol });
+    assert_eq!(outcome, Err(SendError::Busy { protocol }));
+    // Both queues, the first window of a stream, and what is under way between the two.
+    let held = OUTBOX_FRAMES_MAX + INBOX_FRAMES_MAX + 256 + 512;
+    assert!((OUTBOX_FRAMES_MAX..held).contains(&sent), "{sent}");
     // Others of Bob's protocols go on.
     alice
         .handle
@@ -107,6 +108,37 @@ fn a_peer_that_does_not_take_messages_makes_us_busy_and_loses_none() {
     }
     assert_eq!(bob.frame(&alice), (Protocol::Consensus, vec![9]));
     assert_eq!(send(), Ok(()));
+}
+
+#[test]
+fn a_peer_that_stops_reading_is_disconnected_and_others_are_not() {
+    let bed = Bed::new();
+    let alice = bed.node_with(1, |it| it.stall_timeout = Duration::from_millis(300));
+    let (bob, carol) = (bed.node(2), bed.node(3));
+    alice.join(&bob);
+    alice.join(&carol);
+    let message = Bytes::from(vec![5; Protocol::Sync.frame_bytes_max()]);
+    // Bob's program takes nothing.
+    let send = || alice.handle.send(bob.id, Protocol::Sync, message.clone());
+    while send().is_ok() {}
+    alice
+        .handle
+        .send(carol.id, Protocol::Sync, message.clone())
+        .unwrap();
+    assert_eq!(carol.frame(&alice).1, message);
+    let _ = send();
+    assert_eq!(
+        alice.disconnected(&bob),
+        DownReason::Stalled {
+            protocol: Protocol::Sync
+        }
+    );
+    assert_eq!(send(), Err(SendError::NotConnected(bob.id)));
+    alice
+        .handle
+        .send(carol.id, Protocol::Sync, vec![1])
+        .unwrap();
+    assert_eq!(carol.frame(&alice).1, [1]);
 }
 
 #[test]
@@ -138,7 +170,7 @@ fn last_words_arrive_before_the_link_ends() {
         alice.join(&bob);
         for number in 0..50 {
             let words = vec![number; 20_000];
-            alice.handle.send(bob.id, Protocol::Hello, words).unwrap();
+            alice.handle.send(bob.id, Protocol::Build, words).unwrap();
         }
         alice.handle.disconnect(bob.id).unwrap();
         for number in 0..50 {
