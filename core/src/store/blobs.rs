@@ -9,14 +9,13 @@
 //! The record in the database is what counts: it is committed after the file is durable under its
 //! final name, and removed before the file. A file without a record is garbage.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use heed::RwTxn;
 
 use crate::base::{Blake3, Sha256, codec};
+use crate::store::blob::{Blob, Lease};
 use crate::store::disk::{self, Disk};
 use crate::store::env::Environment;
 use crate::store::error::StoreError;
@@ -135,7 +134,7 @@ impl Blobs {
             return Ok(None);
         }
         drop(ledger);
-        let lease = Lease(Arc::clone(&self.0), *blake3);
+        let lease = Lease::new(&self.0, *blake3);
         let Some(record) = self.0.record(blake3)? else {
             return Ok(None);
         };
@@ -151,13 +150,7 @@ impl Blobs {
         if is_time {
             self.0.write_touches_later();
         }
-        Ok(Some(Blob {
-            size: record.size,
-            sha256: record.sha256,
-            outboard_len: record.outboard,
-            source,
-            _lease: lease,
-        }))
+        Ok(Some(Blob::new(&record, source, lease)))
     }
 
     /// Hashes an artifact again. `Ok(false)` if it is not stored. Blocks for 0.2 s per GB and more.
@@ -172,7 +165,7 @@ impl Blobs {
         };
         let mut hasher = blake3::Hasher::new();
         let (mut offset, mut buffer) = (0, vec![0; VERIFY_BYTES]);
-        while offset < blob.size {
+        while offset < blob.size() {
             let count = blob.read_at(offset, &mut buffer)?;
             if count == 0 {
                 break;
@@ -180,7 +173,7 @@ impl Blobs {
             hasher.update(buffer.get(..count).unwrap_or_default());
             offset += count as u64;
         }
-        if offset == blob.size && *hasher.finalize().as_bytes() == blake3.0 {
+        if offset == blob.size() && *hasher.finalize().as_bytes() == blake3.0 {
             return Ok(true);
         }
         self.remove(blake3)?;
@@ -299,33 +292,6 @@ impl Inner {
                 Ok((Blake3(key), BlobRecord::from_bytes(value)?))
             })
             .collect()
-    }
-
-    fn source(&self, blake3: &Blake3, record: &BlobRecord) -> Result<Source, StoreError> {
-        let damaged = |reason| StoreError::corrupt(format!("artifact {blake3}"), reason);
-        if record.is_inline {
-            let txn = self.env.read()?;
-            let bytes = self.tables.inline.get(&txn, &blake3.0)?;
-            return bytes
-                .filter(|it| it.len() as u64 == record.size)
-                .map(|it| Source::Inline(it.to_vec()))
-                .ok_or_else(|| damaged("its bytes are missing"));
-        }
-        let path = self.path(blake3);
-        let open = |path: &std::path::Path, len: u64| match File::open(path) {
-            Ok(file) if file.metadata().is_ok_and(|it| it.len() == len) => Ok(file),
-            Ok(_) => Err(damaged("its file has another length than recorded")),
-            Err(it) if it.kind() == std::io::ErrorKind::NotFound => {
-                Err(damaged("its file is missing"))
-            }
-            Err(it) => Err(StoreError::at("open", path, &it)),
-        };
-        let data = open(&path, record.size)?;
-        let outboard = match record.outboard {
-            0 => None,
-            len => Some(open(&path.with_extension("obao"), len)?),
-        };
-        Ok(Source::File { data, outboard })
     }
 
     /// Removes artifacts that this task has claimed: the records, then the files. Those pinned
@@ -462,94 +428,4 @@ impl LogTables {
         }
         Ok(())
     }
-}
-
-/// An open artifact. Reading is safe from several threads.
-pub struct Blob {
-    size: u64,
-    sha256: Sha256,
-    outboard_len: u64,
-    source: Source,
-    _lease: Lease,
-}
-
-enum Source {
-    Inline(Vec<u8>),
-    File { data: File, outboard: Option<File> },
-}
-
-/// Keeps an artifact from being evicted.
-struct Lease(Arc<Inner>, Blake3);
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.0.ledger().unlease(&self.1);
-    }
-}
-
-impl Blob {
-    /// Length. Unit: bytes.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// The artifact's SHA-256 digest, as told when it was stored.
-    pub fn sha256(&self) -> Sha256 {
-        self.sha256
-    }
-
-    /// Length of the outboard; 0 if there is none. Unit: bytes.
-    pub fn outboard_len(&self) -> u64 {
-        self.outboard_len
-    }
-
-    /// Reads from `offset` into `buffer`; fewer bytes than asked for at the end, 0 behind it.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Io`] if the disk refuses.
-    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, StoreError> {
-        match &self.source {
-            Source::Inline(bytes) => {
-                let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..));
-                let rest = rest.unwrap_or_default();
-                let count = rest.len().min(buffer.len());
-                buffer[..count].copy_from_slice(&rest[..count]);
-                Ok(count)
-            }
-            Source::File { data, .. } => fill_at(data, offset, buffer),
-        }
-    }
-
-    /// Reads from the outboard, like [`Blob::read_at`]; 0 if there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Io`] if the disk refuses.
-    pub fn read_outboard_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, StoreError> {
-        match &self.source {
-            Source::File {
-                outboard: Some(file),
-                ..
-            } => fill_at(file, offset, buffer),
-            _ => Ok(0),
-        }
-    }
-}
-
-/// Reads until `buffer` is full or the file ends.
-pub(crate) fn fill_at(file: &File, offset: u64, buffer: &mut [u8]) -> Result<usize, StoreError> {
-    let mut filled = 0;
-    if i64::try_from(offset.saturating_add(buffer.len() as u64)).is_err() {
-        return Ok(0); // The system counts with a sign; no file is that long.
-    }
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(it) if it.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(it) => return Err(StoreError::io("cannot read an artifact", &it)),
-        }
-    }
-    Ok(filled)
 }

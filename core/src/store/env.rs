@@ -252,3 +252,99 @@ fn open_tables<const N: usize>(
         .commit()
         .ok_or_else(|| StoreError::corrupt("the database", "a table is missing"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::store::recover::Store;
+    use crate::store::tests::testing::{Maker, open, options};
+
+    fn refused(dir: &Path) -> StoreError {
+        Store::open(dir, options()).map(|_| ()).unwrap_err()
+    }
+
+    #[test]
+    fn the_directory_is_private_and_created_with_its_parents() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        drop(open(&path));
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_second_node_on_the_directory_is_refused_and_told_by_whom() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let expected = StoreError::Locked {
+            dir: dir.path().canonicalize().unwrap(),
+            pid: Some(std::process::id()),
+        };
+        assert_eq!(refused(dir.path()), expected);
+        let text = expected.to_string();
+        assert!(
+            text.contains(&format!("process {}", std::process::id())),
+            "{text}"
+        );
+        // The directory stays locked while a part of the store is in use.
+        let blobs = store.blobs().clone();
+        drop(store);
+        assert_eq!(refused(dir.path()), expected);
+        drop(blobs);
+        drop(open(dir.path()));
+    }
+
+    #[test]
+    fn another_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()));
+        fs::write(dir.path().join("schema"), "kogge data 99").unwrap();
+        let expected = StoreError::Schema {
+            dir: dir.path().canonicalize().unwrap(),
+            found: "kogge data 99".into(),
+            ours: SCHEMA,
+        };
+        assert_eq!(refused(dir.path()), expected);
+    }
+
+    #[test]
+    fn a_database_that_was_cut_or_overwritten_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let mut maker = Maker::default();
+        for _ in 0..3 {
+            let entries: Vec<_> = (0..600)
+                .map(|it| crate::store::tests::testing::add("pkg:maven/g/a@1", &format!("{it}")))
+                .collect();
+            maker.append(&store, &entries);
+        }
+        drop(store);
+        let path = dir.path().join("log/data.mdb");
+        let whole = fs::read(&path).unwrap();
+        for len in [1, 100, 4_096, 5_000, 8_192, 100_000] {
+            fs::write(&path, &whole[..len]).unwrap();
+            let refused = refused(dir.path());
+            assert!(
+                matches!(refused, StoreError::Corrupt { .. }),
+                "{len}: {refused:?}"
+            );
+        }
+        let mut garbled = whole.clone();
+        garbled[..8_192].fill(0xff);
+        fs::write(&path, garbled).unwrap();
+        assert!(matches!(refused(dir.path()), StoreError::Corrupt { .. }));
+        fs::write(&path, whole).unwrap();
+        assert_eq!(
+            open(dir.path())
+                .0
+                .chain()
+                .tip()
+                .unwrap()
+                .map(|it| it.height),
+            Some(3)
+        );
+    }
+}

@@ -108,7 +108,7 @@ impl Meta {
     ) -> Result<Vec<MetaRow>, StoreError> {
         let full_prefix = full_key(namespace, prefix)?;
         let after = after.map(|it| full_key(namespace, it)).transpose()?;
-        let start = after.as_ref().filter(|it| **it > full_prefix);
+        let start = after.as_ref().filter(|it| full_prefix <= **it);
         let bounds = (
             start.map_or(std::ops::Bound::Included(&full_prefix[..]), |it| {
                 std::ops::Bound::Excluded(&it[..])
@@ -139,4 +139,57 @@ fn full_key(namespace: &str, key: &[u8]) -> Result<Vec<u8>, StoreError> {
     limit("the key", key.len(), KEY_BYTES_MAX)?;
     debug_assert!(!namespace.contains('\0'), "namespaces have no zero byte");
     Ok([namespace.as_bytes(), &[0], key].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::testing::open;
+
+    #[test]
+    fn namespaces_and_prefixes_are_kept_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let meta = store.meta();
+        for (namespace, key) in [
+            ("peer", "ab"),
+            ("peer", "abc"),
+            ("peer", "b"),
+            ("peers", "ab"),
+        ] {
+            meta.put(namespace, key.as_bytes(), namespace.as_bytes())
+                .unwrap();
+        }
+        let keys = |namespace, prefix: &[u8], after| {
+            let rows = meta.scan(namespace, prefix, after).unwrap();
+            rows.into_iter()
+                .map(|it| String::from_utf8(it.0).unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(keys("peer", b"", None), ["ab", "abc", "b"]);
+        assert_eq!(keys("peer", b"ab", None), ["ab", "abc"]);
+        assert_eq!(keys("peer", b"ab", Some(b"ab")), ["abc"]);
+        assert_eq!(keys("peer", b"", Some(b"abc")), ["b"]);
+        assert_eq!(keys("peers", b"", None), ["ab"]);
+        assert_eq!(meta.get("peers", b"ab"), Ok(Some(b"peers".to_vec())));
+        assert_eq!(meta.remove("peer", b"ab"), Ok(true));
+        assert_eq!(meta.remove("peer", b"ab"), Ok(false));
+        assert_eq!(meta.get("peer", b"ab"), Ok(None));
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let (long_key, long_value) = ([0; KEY_BYTES_MAX + 1], vec![0; VALUE_BYTES_MAX + 1]);
+        let long_name = "n".repeat(NAMESPACE_BYTES_MAX + 1);
+        for (namespace, key, value) in [
+            ("n", &long_key[..], &b""[..]),
+            ("n", b"", &long_value),
+            (&long_name, b"", b""),
+        ] {
+            let refused = store.meta().put(namespace, key, value);
+            assert!(matches!(refused, Err(StoreError::TooLarge { .. })));
+        }
+    }
 }

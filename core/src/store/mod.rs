@@ -8,9 +8,11 @@
 //! take microseconds. No async runtime is needed: completions are plain closures.
 
 pub(crate) mod append;
+pub mod blob;
 pub mod blobs;
 pub mod chain;
 pub mod disk;
+pub(crate) mod draft;
 pub mod env;
 pub mod error;
 pub mod find;
@@ -25,11 +27,12 @@ pub mod staging;
 pub(crate) mod tables;
 pub(crate) mod tail;
 #[cfg(test)]
-pub(crate) mod testing;
+pub(crate) mod tests;
 pub mod wal;
 pub mod writer;
 
-pub use blobs::{Blob, BlobInfo, Blobs};
+pub use blob::Blob;
+pub use blobs::{BlobInfo, Blobs};
 pub use chain::{Chain, EncodedBlock, Tip};
 pub use disk::{Faults, Step};
 pub use error::StoreError;

@@ -264,3 +264,119 @@ fn finish_all(group: Vec<Box<dyn Command>>, result: &Result<(), StoreError>) {
         command.finish(result.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::store::recover::Store;
+    use crate::store::tests::testing::open;
+
+    fn writer(store: &Store) -> &Writer {
+        &store.blobs().0.writer
+    }
+
+    /// Occupies the writer until the returned sender is dropped.
+    fn occupy(store: &Store) -> mpsc::SyncSender<()> {
+        let (release, wait) = mpsc::sync_channel::<()>(0);
+        let (started, is_started) = channel();
+        let change = move |_: &mut RwTxn<'_>| {
+            started.send(()).ok();
+            wait.recv().ok();
+            Ok(())
+        };
+        writer(store).submit(0, change, drop);
+        is_started.recv().unwrap();
+        release
+    }
+
+    #[test]
+    fn a_refused_change_leaves_no_trace_and_its_neighbours_are_committed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let table = store.blobs().0.tables.meta;
+        let release = occupy(&store);
+        let (sender, receiver) = channel();
+        for at in 0..5_u8 {
+            let sender = sender.clone();
+            let change = move |txn: &mut RwTxn<'_>| {
+                table.put(txn, &[at], &[])?;
+                if at == 2 {
+                    Err(StoreError::Closed)
+                } else {
+                    Ok(at)
+                }
+            };
+            writer(&store).submit(0, change, move |it| sender.send((at, it)).unwrap());
+        }
+        drop((sender, release));
+        let mut results: Vec<_> = receiver.iter().collect();
+        results.sort_by_key(|it| it.0);
+        let expected = |at| {
+            if at == 2 {
+                Err(StoreError::Closed)
+            } else {
+                Ok(at)
+            }
+        };
+        assert_eq!(
+            results,
+            (0..5).map(|at| (at, expected(at))).collect::<Vec<_>>()
+        );
+        let txn = store.blobs().0.env.read().unwrap();
+        let kept: Vec<_> = table
+            .iter(&txn)
+            .unwrap()
+            .map(|it| it.unwrap().0[0])
+            .collect();
+        assert_eq!(kept, [0, 1, 3, 4]);
+    }
+
+    #[test]
+    fn a_full_queue_answers_busy_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        for (count, bytes) in [(COMMANDS_MAX, 0), (2, COMMAND_BYTES_MAX / 2)] {
+            let release = occupy(&store);
+            let (sender, receiver) = channel();
+            for _ in 0..=count {
+                let sender = sender.clone();
+                writer(&store).submit(bytes, |_| Ok(()), move |it| sender.send(it).unwrap());
+            }
+            let busy = StoreError::Busy("too many writes are waiting");
+            assert_eq!(receiver.recv(), Ok(Err(busy)));
+            drop((sender, release));
+            assert_eq!(receiver.iter().filter(Result::is_ok).count(), count);
+        }
+    }
+
+    #[test]
+    fn dropping_the_store_writes_what_is_queued() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let release = occupy(&store);
+        for at in 0..9_u8 {
+            store.meta().put_later("test", &[at], b"", drop);
+        }
+        drop(release);
+        drop(store);
+        let (store, _) = open(dir.path());
+        assert_eq!(store.meta().scan("test", b"", None).unwrap().len(), 9);
+    }
+
+    #[test]
+    fn a_bug_in_a_change_closes_the_writer_and_answers_everybody() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| ()));
+        let failed = writer(&store).write(0, |_| -> Result<(), _> { panic!("a bug") });
+        std::panic::set_hook(hook);
+        assert_eq!(failed, Err(StoreError::Closed));
+        assert_eq!(
+            store.meta().put("test", b"k", b"v"),
+            Err(StoreError::Closed)
+        );
+    }
+}
