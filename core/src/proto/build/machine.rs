@@ -58,6 +58,9 @@ pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// requests get no answer; the peer learns from the next report.
 pub const ANSWERS_MAX: u32 = 32;
 
+/// Highest attempt that is believed of an unknown build: a liar must not use up the numbers.
+const FIRST_ATTEMPT_MAX: u16 = 1_024;
+
 /// Most reports that are kept until the request comes that they belong to; gossip does not keep
 /// order. The oldest make room.
 const ORPHANS_MAX: usize = 256;
@@ -221,6 +224,7 @@ impl Builds {
     ) -> Judgement {
         let id = request.spec.id();
         match self.builds.get(&id) {
+            None if FIRST_ATTEMPT_MAX < request.attempt => return Judgement::Ignore,
             None => {
                 if !self.insert(now, from, request) {
                     return Judgement::Ignore;

@@ -41,7 +41,7 @@ enum Event {
     Message {
         from: usize,
         to: usize,
-        message: Message,
+        message: Box<Message>,
         is_gossip: bool,
     },
     /// A pipeline of a node ends.
@@ -313,7 +313,7 @@ impl Network {
         let event = Event::Message {
             from,
             to,
-            message,
+            message: Box::new(message),
             is_gossip,
         };
         self.push(delay, event);

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::base::{ChainId, NodeId, Subject, Time};
-use crate::proto::chain::consent::verify_publication;
 use crate::proto::chain::member::MemberSet;
 use crate::proto::log::entry::{Attest, Entry};
 use crate::proto::pool::asks::Ask;
 use crate::proto::pool::group::{Group, Rank};
-use crate::proto::pool::message::{Have, PoolError, Signers};
+use crate::proto::pool::message::{Have, Signers};
 
 /// Most groups. Each member may have an equal share of those that no quorum attests yet, so that
 /// one cannot crowd out the others; what is beyond it is not taken.
@@ -27,20 +26,6 @@ const DONE_MAX: usize = 8_192;
 /// How long they are remembered: a tag may be bound to the same digest again later.
 const DONE_AGE: Duration = Duration::from_secs(600);
 
-/// How often a variant of a group with a lower rank replaces the one at hand.
-const VARIANTS_MAX: u8 = 8;
-
-/// What a message brought.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Taken {
-    /// Entries that were missing.
-    Entries,
-    /// Only attestations that were missing.
-    Attests,
-    /// Nothing: known, late, from strangers, or beyond a limit.
-    Nothing,
-}
-
 /// A group, as far as it is known.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
@@ -50,33 +35,33 @@ pub(crate) struct Item {
     /// The member that pays for it: the first whose attestation came.
     pub(crate) owner: NodeId,
     pub(crate) attests: BTreeMap<NodeId, Attest>,
-    body: Option<Body>,
-    variants: u8,
+    pub(crate) body: Option<Body>,
+    pub(crate) variants: u8,
     /// The rules refused it, until the next block or attestation.
-    is_blocked: bool,
+    pub(crate) is_blocked: bool,
     pub(crate) ask: Option<Ask>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Body {
-    heads: Vec<Entry>,
-    rank: Rank,
-    bytes_len: usize,
+    pub(crate) heads: Vec<Entry>,
+    pub(crate) rank: Rank,
+    pub(crate) bytes_len: usize,
 }
 
 /// How much of its share a member uses.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Usage {
     groups: usize,
     bytes: usize,
 }
 
 /// The waiting groups.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Groups {
-    chain: ChainId,
+    pub(crate) chain: ChainId,
     pub(crate) node: NodeId,
-    members: MemberSet,
+    pub(crate) members: MemberSet,
     pub(crate) items: BTreeMap<Subject, Item>,
     arrivals: u64,
     bytes: usize,
@@ -86,12 +71,12 @@ pub(crate) struct Groups {
     agreed: BTreeSet<u64>,
     pub(crate) asks: BTreeSet<(Time, Subject)>,
     usage: BTreeMap<NodeId, Usage>,
-    done: BTreeMap<Subject, Time>,
+    pub(crate) done: BTreeMap<Subject, Time>,
     done_order: VecDeque<(Time, Subject)>,
 }
 
 impl Item {
-    fn bytes_len(&self) -> usize {
+    pub(crate) fn bytes_len(&self) -> usize {
         self.body.as_ref().map_or(0, |it| it.bytes_len)
     }
 }
@@ -182,91 +167,6 @@ impl Groups {
         })
     }
 
-    /// Takes attestations that a peer sent.
-    pub(crate) fn take_attests(
-        &mut self,
-        now: Time,
-        attests: Vec<Attest>,
-    ) -> Result<Taken, PoolError> {
-        let mut taken = Taken::Nothing;
-        for attest in attests {
-            let (subject, node) = (attest.subject, attest.node);
-            let known = self
-                .items
-                .get(&subject)
-                .map(|it| it.attests.contains_key(&node));
-            let is_stranger = self.members.by_node(&node).is_none();
-            if known == Some(true) || is_stranger || self.done.contains_key(&subject) {
-                continue;
-            }
-            if known.is_none() && !self.has_room(&node, 1, 0) {
-                continue;
-            }
-            self.verify(&attest)?;
-            self.edit(now, attest.subject, node, |item| {
-                item.attests.insert(node, attest);
-                item.is_blocked = false;
-            });
-            taken = Taken::Attests;
-        }
-        Ok(taken)
-    }
-
-    /// Takes a group of this node or of a peer.
-    pub(crate) fn take_group(&mut self, now: Time, group: Group) -> Result<Taken, PoolError> {
-        let (subject, builder, rank) = (*group.subject(), *group.builder(), group.rank());
-        if self.done.contains_key(&subject) || self.members.by_node(&builder).is_none() {
-            return Ok(Taken::Nothing);
-        }
-        let item = self.items.get(&subject);
-        let body = item.and_then(|it| Some((it.body.as_ref()?.rank, it.variants)));
-        let is_wanted = body.is_none_or(|(known, count)| rank < known && count < VARIANTS_MAX);
-        let is_new = |it: &&Attest| {
-            let known = item.and_then(|item| item.attests.get(&it.node));
-            let is_replaced = is_wanted && it.node == builder && known != Some(it);
-            (known.is_none() || is_replaced) && self.members.by_node(&it.node).is_some()
-        };
-        let fresh: Vec<Attest> = group.attests().iter().filter(is_new).cloned().collect();
-        if !is_wanted && fresh.is_empty() {
-            return Ok(Taken::Nothing);
-        }
-        let owner = item.map_or(builder, |it| it.owner);
-        let bytes = group
-            .heads()
-            .iter()
-            .map(|it| it.to_bytes().len())
-            .sum::<usize>();
-        let more = bytes.saturating_sub(item.map_or(0, Item::bytes_len));
-        let is_roomy = self.has_room(&owner, usize::from(item.is_none()), more);
-        if is_wanted && !is_roomy {
-            return Ok(Taken::Nothing);
-        }
-        fresh.iter().try_for_each(|it| self.verify(it))?;
-        if let (true, Some(publication)) = (is_wanted, group.publication()) {
-            verify_publication(&self.chain, &subject, publication)
-                .map_err(|it| PoolError::Signature(publication.publisher, it))?;
-        }
-        let (heads, _) = group.into_parts();
-        self.edit(now, subject, owner, |item| {
-            item.attests
-                .extend(fresh.into_iter().map(|it| (it.node, it)));
-            item.is_blocked = false;
-            if is_wanted {
-                item.variants += u8::from(item.body.is_some());
-                item.body = Some(Body {
-                    heads,
-                    rank,
-                    bytes_len: bytes,
-                });
-            }
-        });
-        Ok(if is_wanted {
-            Taken::Entries
-        } else {
-            Taken::Attests
-        })
-    }
-
     /// Forgets a group that is in the log, or that the rules will never let in.
     pub(crate) fn finish(&mut self, now: Time, subject: Subject) {
         self.remove(&subject);
@@ -334,19 +234,8 @@ impl Groups {
         }
     }
 
-    fn verify(&self, attest: &Attest) -> Result<(), PoolError> {
-        let Some(member) = self.members.by_node(&attest.node) else {
-            return Ok(());
-        };
-        let message = Attest::signed_bytes(&self.chain, &attest.subject, attest.time);
-        member
-            .vote
-            .verify(&message, &attest.signature)
-            .map_err(|it| PoolError::Signature(attest.node, it))
-    }
-
     /// Whether `owner` may have this much more.
-    fn has_room(&self, owner: &NodeId, groups: usize, bytes: usize) -> bool {
+    pub(crate) fn has_room(&self, owner: &NodeId, groups: usize, bytes: usize) -> bool {
         let shares = self.members.len().max(1);
         let used = self.usage.get(owner).copied().unwrap_or_default();
         self.items.len() + groups <= GROUPS_MAX
@@ -444,6 +333,87 @@ impl Groups {
         }
         if let Some(ask) = &item.ask {
             self.asks.remove(&(ask.at, *subject));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::chain::testing::{attest, node_keys, package};
+    use crate::proto::pool::samples::{id, keys, members, purl};
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Attest { package: usize, node: u8 },
+        Group { package: usize, node: u8 },
+        Finish { package: usize },
+        Block { package: usize },
+        Members { count: usize },
+        Ask,
+        Expire,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let (package, node) = (0..4usize, 0..4u8);
+        prop_oneof![
+            4 => (package.clone(), node.clone())
+                .prop_map(|(package, node)| Step::Attest { package, node }),
+            4 => (package.clone(), node).prop_map(|(package, node)| Step::Group { package, node }),
+            1 => package.clone().prop_map(|package| Step::Finish { package }),
+            1 => package.prop_map(|package| Step::Block { package }),
+            1 => (1..=4usize).prop_map(|count| Step::Members { count }),
+            1 => Just(Step::Ask),
+            1 => Just(Step::Expire),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn indexes_are_what_the_groups_say(steps in prop::collection::vec(step(), 1..60)) {
+            let group = |package_number: usize, node: u8| {
+                let entries = package(&id(), &purl(package_number), "", &keys([node]));
+                Group::new(entries).unwrap()
+            };
+            let mut groups = Groups::new(id(), node_keys(3).id(), members());
+            let mut now = Time::ZERO;
+            for step in steps {
+                now = now + Duration::from_millis(200);
+                match step {
+                    Step::Attest { package, node } => {
+                        let subject = *group(package, node).subject();
+                        let attest = attest(&id(), subject, &node_keys(node));
+                        prop_assert!(groups.take_attests(now, vec![attest]).is_ok());
+                    }
+                    Step::Group { package, node } => {
+                        prop_assert!(groups.take_group(now, group(package, node)).is_ok());
+                    }
+                    Step::Finish { package } => groups.finish(now, *group(package, 0).subject()),
+                    Step::Block { package } => groups.block(now, *group(package, 0).subject()),
+                    Step::Members { count } => {
+                        groups.set_members(MemberSet::new(members().iter().take(count).cloned()));
+                    }
+                    Step::Ask => {
+                        groups.asks(now, |_| true);
+                    }
+                    Step::Expire => {
+                        now = now + AGE_MAX / 2;
+                        groups.expire(now);
+                    }
+                }
+                let mut fresh = groups.clone();
+                fresh.index_all();
+                prop_assert_eq!(&groups.order, &fresh.order);
+                prop_assert_eq!(&groups.eligible, &fresh.eligible);
+                prop_assert_eq!(&groups.agreed, &fresh.agreed);
+                prop_assert_eq!(&groups.asks, &fresh.asks);
+                prop_assert_eq!(&groups.usage, &fresh.usage);
+                prop_assert_eq!(groups.bytes, fresh.bytes);
+                prop_assert_eq!(groups.order.len(), groups.items.len());
+            }
         }
     }
 }

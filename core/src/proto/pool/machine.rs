@@ -18,7 +18,8 @@ use crate::proto::chain::rules::RuleError;
 use crate::proto::log::entry::{Attest, Entry, Mark, package_subject};
 use crate::proto::pool::changes::Changes;
 use crate::proto::pool::group::{Group, GroupError};
-use crate::proto::pool::groups::{Groups, Taken};
+use crate::proto::pool::groups::Groups;
+use crate::proto::pool::intake::Taken;
 use crate::proto::pool::message::{
     ATTESTS_MAX, Change, HAVE_MAX, Have, Marks, PoolError, PoolMessage, Ready, WANT_MAX,
 };
@@ -161,7 +162,7 @@ impl Pool {
 
     /// Whether there is something for a block.
     pub fn has_eligible(&self) -> bool {
-        self.groups.has_eligible() || self.changes.eligible().next().is_some()
+        self.groups.has_eligible() || self.changes.has_eligible()
     }
 
     /// Whether a quorum attests something, even if its entries are not here yet: some member will

@@ -7,8 +7,15 @@ mod asks;
 mod changes;
 pub mod group;
 mod groups;
+#[cfg(test)]
+mod hostile;
+mod intake;
 pub mod machine;
 pub mod message;
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod stories;
 
 pub use group::{Group, GroupError};
 pub use machine::{Effect, Input, Judgement, Pool, Refusal};
