@@ -16,10 +16,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: embed FOLDER 'docker IMAGE' | 'maven G:A:V' [UPSTREAM]".into());
     };
     let spec: BuildSpec = spec.parse()?;
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
     let mut config = Config::new(folder);
     config.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
     if let Some(upstream) = args.next() {
-        config.registries.insert("docker.io".into(), upstream.clone());
+        config
+            .registries
+            .insert("docker.io".into(), upstream.clone());
         config.repositories.push(upstream);
     }
     // Any executor will do: the node has threads of its own.
@@ -32,7 +38,11 @@ async fn run(config: Config, spec: BuildSpec) -> Result<(), Box<dyn Error>> {
     let build = node.wait_build(build.id, Duration::from_secs(300)).await?;
     println!("{}: {}", build.spec, build.state);
 
-    let query = kogge::Query { kind: Some(1), limit: 100, ..kogge::Query::default() };
+    let query = kogge::Query {
+        kind: Some(1),
+        limit: 100,
+        ..kogge::Query::default()
+    };
     for row in node.log().find(&query)?.rows {
         if let kogge::Entry::AddArtifact(entry) = row.entry {
             let artifact = node.open(&entry.sha256.into()).await?;
@@ -40,7 +50,10 @@ async fn run(config: Config, spec: BuildSpec) -> Result<(), Box<dyn Error>> {
             while read < artifact.size() {
                 read += artifact.read(read, 1 << 20).await?.len() as u64;
             }
-            println!("{:>6}  {:>10} bytes  {}  {}", row.index, read, entry.purl, entry.file);
+            println!(
+                "{:>6}  {:>10} bytes  {}  {}",
+                row.index, read, entry.purl, entry.file
+            );
         }
     }
     node.shutdown().await;
