@@ -79,6 +79,9 @@ pub struct Config {
     pub repositories: Vec<String>,
     /// Whether a pull of something the log lacks asks for its build.
     pub read_through: ReadThrough,
+    /// Ports of this node's own front end: upstreams there are passed over, because a node that
+    /// asks itself never ends.
+    pub own_ports: Vec<u16>,
 }
 
 /// What the owner allows the node to use.
@@ -127,6 +130,7 @@ impl Config {
             registries: BTreeMap::new(),
             repositories: Vec::new(),
             read_through: ReadThrough::default(),
+            own_ports: Vec::new(),
         }
     }
 

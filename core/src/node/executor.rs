@@ -11,9 +11,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_executor::Executor;
+use futures::future::BoxFuture;
 use futures_lite::future;
 
-use crate::net::{BoxFuture, Spawn};
+use crate::net::Spawn;
 
 /// Most threads for blocking calls (disk, upstream downloads, name resolution).
 pub const POOL_THREADS_MAX: usize = 16;
@@ -57,7 +58,7 @@ pub struct Threads {
 struct Own(Arc<Executor<'static>>);
 
 impl Spawn for Own {
-    fn spawn(&self, task: BoxFuture) {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.0.spawn(task).detach();
     }
 }

@@ -3,5 +3,9 @@
 pub mod clock;
 pub mod config;
 pub mod keys;
+pub mod event;
+pub mod executor;
+pub mod flow;
 pub mod pipeline;
+pub mod share;
 pub mod status;

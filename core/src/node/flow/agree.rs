@@ -34,7 +34,7 @@ impl<V: Vault> Engine<V> {
                 self.agreement(now, wall, Input::Message { from, message });
                 self.start_height(now, wall);
             }
-            Err(error) => self.fault(peer, format!("consensus message: {error}")),
+            Err(error) => self.fault(now, peer, format!("consensus message: {error}")),
         }
     }
 
@@ -129,9 +129,8 @@ impl<V: Vault> Engine<V> {
         for effect in effects {
             match effect {
                 Agreed::NeedBlock { height, round } => {
-                    if let Some(block) = self.build_block(wall) {
-                        self.agreement(now, wall, Input::Block { height, round, block });
-                    }
+                    self.needed = Some((height, round));
+                    self.propose(now, wall);
                 }
                 Agreed::Persist(record) => self.out.push(Effect::Wal(record)),
                 Agreed::Send(message) => {
@@ -164,11 +163,26 @@ impl<V: Vault> Engine<V> {
                 Agreed::Blame { member, fault } => {
                     if let Some(member) = self.chain.members().by_vote(&member) {
                         let (peer, reason) = (member.node, format!("agreement: {fault:?}"));
-                        self.fault(peer, reason);
+                        self.fault(now, peer, reason);
                     }
                 }
                 Agreed::Fatal(reason) => self.out.push(Effect::Fatal(reason)),
             }
+        }
+    }
+
+    /// Answers the last question for a block, now or when there is work.
+    pub(super) fn propose(&mut self, now: Time, wall: WallTime) {
+        let Some((height, round)) = self.needed else {
+            return;
+        };
+        if self.deciding != Some(height) {
+            self.needed = None;
+            return;
+        }
+        if let Some(block) = self.build_block(now, wall) {
+            self.needed = None;
+            self.agreement(now, wall, Input::Block { height, round, block });
         }
     }
 
@@ -180,7 +194,7 @@ impl<V: Vault> Engine<V> {
     }
 
     /// The block that we propose, if anything is eligible.
-    fn build_block(&mut self, wall: WallTime) -> Option<Block> {
+    fn build_block(&mut self, now: Time, wall: WallTime) -> Option<Block> {
         let groups = self.eligible();
         let overlay = Overlay { vault: &self.vault, recent: &self.recent };
         let pool = &self.pool;
@@ -188,7 +202,7 @@ impl<V: Vault> Engine<V> {
             build(&self.chain, &overlay, wall, groups, &mut |it| pool.is_verified(it));
         for it in rejected {
             tracing::info!(what = describe(&it.group), error = %it.error, "left out of the block");
-            self.drop_group(&it.group);
+            self.drop_group(now, wall, it);
         }
         block
     }

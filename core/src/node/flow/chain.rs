@@ -36,8 +36,8 @@ impl<V: Vault> Engine<V> {
                 sync::Effect::Apply { peer, blocks } => {
                     self.to_apply.extend(blocks.into_iter().map(|it| (peer, it)));
                 }
-                sync::Effect::Blame { peer, fault } => self.fault(peer, fault.to_string()),
-                sync::Effect::Slow { peer } => self.out.push(Effect::Slow { peer }),
+                sync::Effect::Blame { peer, fault } => self.fault(now, peer, fault.to_string()),
+                sync::Effect::Slow { peer } => self.scores.slow(now, peer),
                 sync::Effect::Turned(state) => {
                     if state == sync::State::Live {
                         self.out.push(Effect::Event(Event::Live));
@@ -114,6 +114,7 @@ impl<V: Vault> Engine<V> {
         self.hello.local_mut().authorized = members.by_node(&self.me).is_some();
         self.builds(now, wall, build::Input::MembersChanged(members.clone()));
         self.pool_members(now, wall, members.clone());
+        self.dial_members(now, &members);
         self.out.push(Effect::Members(members));
     }
 

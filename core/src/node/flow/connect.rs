@@ -5,21 +5,54 @@ use crate::net::Protocol;
 use crate::node::event::Event;
 use crate::node::flow::engine::{Effect, Engine, Vault};
 use crate::proto::build::{self, BuildMessage};
+use crate::proto::chain::MemberSet;
 use crate::proto::hello::{self, Reason};
+use crate::proto::peers;
 use crate::proto::sync::{self, Answer, GetBlocks, Incoming};
 
 impl<V: Vault> Engine<V> {
-    pub(super) fn connected(&mut self, now: Time, wall: WallTime, peer: NodeId, banned: bool) {
-        let refuse = banned.then_some(Reason::Banned);
+    pub(super) fn connected(
+        &mut self,
+        now: Time,
+        wall: WallTime,
+        peer: NodeId,
+        dialled: Option<(u64, String)>,
+    ) {
+        self.dial(now, peers::Input::Connected { peer, dialled });
+        let refuse = self.scores.ban(now, &peer).map(|_| Reason::Banned);
         self.hello(now, wall, hello::Input::Connected { peer, refuse });
     }
 
     pub(super) fn disconnected(&mut self, now: Time, wall: WallTime, peer: NodeId, reason: String) {
+        let pause = self.pauses.remove(&peer);
+        self.dial(now, peers::Input::Disconnected { peer, pause });
         self.hello(now, wall, hello::Input::Disconnected { peer });
         if self.admitted.remove(&peer).is_some() {
             self.sync(now, wall, sync::Input::Left { peer });
+            self.pool_disconnected(now, wall, peer);
             self.out.push(Effect::Event(Event::PeerLost { peer, reason }));
         }
+    }
+
+    pub(super) fn dial(&mut self, now: Time, input: peers::Input) {
+        let mut effects = Vec::new();
+        self.dialer.handle(now, input, &mut effects);
+        self.dial_effects(effects);
+    }
+
+    pub(super) fn dial_effects(&mut self, effects: Vec<peers::Effect>) {
+        self.out.extend(effects.into_iter().map(|it| match it {
+            peers::Effect::Dial { dial, peer, addresses } => Effect::Dial { dial, peer, addresses },
+            peers::Effect::FetchBootstrap { url } => Effect::FetchBootstrap { url },
+        }));
+    }
+
+    /// Authorized nodes keep links to all others.
+    pub(super) fn dial_members(&mut self, now: Time, members: &MemberSet) {
+        let is_member = members.by_node(&self.me).is_some();
+        let others = members.iter().map(|it| it.node).filter(|it| is_member && *it != self.me);
+        let members = others.collect();
+        self.dial(now, peers::Input::Members { members });
     }
 
     /// A frame that a connected peer sent.
@@ -38,8 +71,16 @@ impl<V: Vault> Engine<V> {
             };
             return self.hello(now, wall, input);
         }
+        // Streams race: the peer may have admitted us before its welcome reached us, and its
+        // first request must not be lost.
         if !self.hello.is_admitted(&peer) {
-            return; // Streams race: what comes before the handshake is complete is dropped.
+            if protocol == Protocol::Sync
+                && self.hello.is_accepted(&peer)
+                && let Ok(Incoming::GetBlocks(request)) = Incoming::from_bytes(bytes)
+            {
+                self.serve(peer, request);
+            }
+            return;
         }
         match protocol {
             Protocol::Hello => (),
@@ -59,7 +100,7 @@ impl<V: Vault> Engine<V> {
                     let input = build::Input::Received { from: peer, message };
                     self.builds(now, wall, input);
                 }
-                Err(error) => self.fault(peer, format!("build message: {error}")),
+                Err(error) => self.fault(now, peer, format!("build message: {error}")),
             },
             Protocol::Pool => self.pool_message(now, wall, peer, bytes),
             // Reserved; a peer may speak it already.
@@ -88,8 +129,13 @@ impl<V: Vault> Engine<V> {
                     self.sync(now, wall, sync::Input::Tip { peer, height });
                 }
                 hello::Effect::Reject { peer, rejection } => {
-                    self.admitted.remove(&peer);
-                    self.sync(now, wall, sync::Input::Left { peer });
+                    if self.admitted.remove(&peer).is_some() {
+                        self.sync(now, wall, sync::Input::Left { peer });
+                        self.pool_disconnected(now, wall, peer);
+                    }
+                    if let Some(pause) = rejection.reason.pause() {
+                        self.pauses.insert(peer, pause);
+                    }
                     self.out.push(Effect::Refuse { peer, rejection });
                 }
             }
@@ -123,9 +169,11 @@ impl<V: Vault> Engine<V> {
     }
 
     /// A provable fault: the peer is banned.
-    pub(super) fn fault(&mut self, peer: NodeId, reason: String) {
+    pub(super) fn fault(&mut self, now: Time, peer: NodeId, reason: String) {
+        let until = self.scores.fault(now, peer, &reason).until;
+        self.dial(now, peers::Input::Banned { peer, until });
         self.out.push(Effect::Event(Event::Fault { peer, reason: reason.clone() }));
-        self.out.push(Effect::Ban { peer, reason });
+        self.out.push(Effect::Ban { peer, reason, time: until.since(now) });
     }
 
     pub(super) fn send(&mut self, peer: NodeId, protocol: Protocol, bytes: Vec<u8>) {

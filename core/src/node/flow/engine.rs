@@ -1,6 +1,7 @@
 //! The engine: all machines of a node, and what goes in and out.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use crate::base::{BlockId, NodeId, Time, WallTime};
 use crate::net::{GossipId, Protocol, Topic};
@@ -16,11 +17,18 @@ use crate::proto::heads::{Heads, Verdict};
 use crate::proto::hello::{self, Handshakes, Hello, Rejection, Role};
 use crate::proto::log::checkpoint::Checkpoint;
 use crate::proto::log::entry::Entry;
+use crate::proto::peers::{self, Book, Dialer, Scores, Seed};
 use crate::proto::pool::Pool;
 use crate::proto::sync::{self, Decided, Sync, SyncBlock};
 
 /// Name of the default registry in tag bindings, as users write it in references.
 pub const DEFAULT_REGISTRY: &str = "docker.io";
+
+/// Links below which remembered peers are dialled.
+const DEGREE_TARGET: usize = 8;
+
+/// Links, dials included, at which only configured peers and members are dialled.
+const DEGREE_MAX: usize = 32;
 
 /// Read access to what is durable, in microseconds.
 pub trait Vault: Ledger + hello::Chain {
@@ -48,6 +56,12 @@ pub struct Setup {
     pub wal: Vec<Vec<u8>>,
     /// Builds that were not finished when the node stopped.
     pub builds: Vec<build::Pending>,
+    /// Peers to keep connections to.
+    pub seeds: Vec<Seed>,
+    /// Where to fetch bootstrap documents.
+    pub bootstrap_urls: Vec<String>,
+    /// Addresses remembered from earlier runs.
+    pub book: Book,
     /// Name and version of the program.
     pub agent: String,
     /// Most pipelines at once.
@@ -63,8 +77,27 @@ pub enum Input {
     Connected {
         /// Who.
         peer: NodeId,
-        /// Whether the peer is banned.
-        banned: bool,
+        /// The dial and the address that led there, if we dialled.
+        dialled: Option<(u64, String)>,
+    },
+    /// None of the addresses of a dial led to a link.
+    DialFailed {
+        /// The dial.
+        dial: u64,
+    },
+    /// A bootstrap document came.
+    Bootstrap {
+        /// From where.
+        url: String,
+        /// The peers it lists; `None` if it could not be fetched.
+        seeds: Option<Vec<Seed>>,
+    },
+    /// A peer told an address of its own.
+    Learned {
+        /// Who.
+        peer: NodeId,
+        /// The address.
+        address: String,
     },
     /// The link is gone.
     Disconnected {
@@ -173,17 +206,28 @@ pub enum Effect {
         /// Who refused whom, and why.
         rejection: Rejection,
     },
-    /// Ban a peer for a provable fault.
+    /// Close the link and take no other from this peer for a while, for a provable fault.
     Ban {
         /// Who.
         peer: NodeId,
         /// What it did.
         reason: String,
+        /// For how long.
+        time: Duration,
     },
-    /// A peer let a request time out: think less of it.
-    Slow {
-        /// Who.
-        peer: NodeId,
+    /// Dial these addresses in turn until one leads to a link.
+    Dial {
+        /// Comes back in [`Input::Connected`] or [`Input::DialFailed`].
+        dial: u64,
+        /// Who is expected, if known.
+        peer: Option<NodeId>,
+        /// Multiaddrs, best first.
+        addresses: Vec<String>,
+    },
+    /// Fetch a bootstrap document, then answer with [`Input::Bootstrap`].
+    FetchBootstrap {
+        /// From where.
+        url: String,
     },
     /// The authorized nodes are others from now on.
     Members(MemberSet),
@@ -263,6 +307,10 @@ pub struct Engine<V> {
     pub(super) is_applying: bool,
     pub(super) hello: Handshakes,
     pub(super) admitted: BTreeMap<NodeId, Admitted>,
+    pub(super) dialer: Dialer,
+    pub(super) scores: Scores,
+    /// How long not to dial peers that refused us or that we refused, once they are gone.
+    pub(super) pauses: BTreeMap<NodeId, Duration>,
     pub(super) sync: Sync,
     pub(super) pool: Pool,
     pub(super) builds: Builds,
@@ -270,10 +318,18 @@ pub struct Engine<V> {
     pub(super) consensus: Consensus,
     /// The height that agreement works on.
     pub(super) deciding: Option<u64>,
+    /// Height and round for which agreement waits for our block.
+    pub(super) needed: Option<(u64, u32)>,
     /// The WAL that was found at the start, until it is replayed or out of date.
     pub(super) wal: Vec<Vec<u8>>,
     /// Under load the next height does not start before.
     pub(super) quiet_until: Time,
+    /// What the last received message was worth.
+    pub(super) judged: Verdict,
+    /// Why the pool did not take the last submission.
+    pub(super) refused: Option<crate::proto::pool::Refusal>,
+    /// The height at which we last said that we are ready to be a member.
+    pub(super) ready: Option<u64>,
     pub(super) out: Vec<Effect>,
 }
 
@@ -298,17 +354,31 @@ impl<V: Vault> Engine<V> {
             default_registry: DEFAULT_REGISTRY.to_owned(),
             parallel_max: setup.builds_max,
         };
+        let dial_config = peers::Config {
+            node: me,
+            seeds: setup.seeds,
+            urls: setup.bootstrap_urls,
+            degree_target: DEGREE_TARGET,
+            degree_max: DEGREE_MAX,
+            origin: wall,
+        };
+        // Bodies are not gossiped: an announced block is fetched at once.
+        let sync_config = sync::Config { grace: Duration::ZERO, ..sync::Config::default() };
         let mut this = Self {
             me,
             origin: genesis.origin.clone(),
             hello: Handshakes::new(local, setup.seed),
             admitted: BTreeMap::new(),
-            sync: Sync::new(sync::Config { grace: std::time::Duration::ZERO, ..sync::Config::default() }, state.height()),
+            dialer: Dialer::new(dial_config, setup.book, setup.seed),
+            scores: Scores::default(),
+            pauses: BTreeMap::new(),
+            sync: Sync::new(sync_config, state.height()),
             pool: Self::new_pool(&keys, &state, &members),
             builds: Builds::new(build_config, members),
             heads: Heads::new(me),
             consensus: Self::new_consensus(&keys, &state),
             deciding: None,
+            needed: None,
             wal: setup.wal,
             quiet_until: Time::ZERO,
             recent: Recent::default(),
@@ -317,6 +387,9 @@ impl<V: Vault> Engine<V> {
             chain: state,
             keys,
             vault,
+            judged: Verdict::Ignore,
+            refused: None,
+            ready: None,
             out: Vec::new(),
         };
         this.recover(now, wall, setup.decided_by, setup.builds);
@@ -336,6 +409,8 @@ impl<V: Vault> Engine<V> {
             let head = Checkpoint { origin: self.origin.clone(), size, root };
             self.heads(now, crate::proto::heads::Input::Committed { head, members });
         }
+        let members = self.chain.members().clone();
+        self.dial_members(now, &members);
         for pending in builds {
             self.builds(now, wall, build::Input::Restored(pending));
         }
@@ -345,7 +420,16 @@ impl<V: Vault> Engine<V> {
     /// Applies one input; the effects wait in [`Engine::take`].
     pub fn handle(&mut self, now: Time, wall: WallTime, input: Input) {
         match input {
-            Input::Connected { peer, banned } => self.connected(now, wall, peer, banned),
+            Input::Connected { peer, dialled } => self.connected(now, wall, peer, dialled),
+            Input::DialFailed { dial } => self.dial(now, peers::Input::DialFailed { dial }),
+            Input::Bootstrap { url, seeds } => self.dial(now, match seeds {
+                Some(seeds) => peers::Input::Fetched { url, seeds },
+                None => peers::Input::FetchFailed { url },
+            }),
+            Input::Learned { peer, address } => {
+                let source = peers::Source::Hello;
+                self.dial(now, peers::Input::Learned { peer, address, source });
+            }
             Input::Disconnected { peer, reason } => self.disconnected(now, wall, peer, reason),
             Input::Frame { peer, protocol, bytes } => {
                 self.frame(now, wall, peer, protocol, &bytes);
@@ -363,7 +447,7 @@ impl<V: Vault> Engine<V> {
             Input::BuildDone { id, run, result } => {
                 self.builds(now, wall, build::Input::PipelineDone { id, run, result });
             }
-            Input::Fault { peer, reason } => self.fault(peer, reason),
+            Input::Fault { peer, reason } => self.fault(now, peer, reason),
             Input::Tick => (),
         }
         self.expire(now, wall);
@@ -396,6 +480,7 @@ impl<V: Vault> Engine<V> {
     pub fn next_deadline(&self) -> Option<Time> {
         [
             self.hello.next_deadline(),
+            self.dialer.next_deadline(),
             self.sync.next_deadline(),
             self.pool.next_deadline(),
             self.builds.next_deadline(),
@@ -428,6 +513,16 @@ impl<V: Vault> Engine<V> {
         &self.builds
     }
 
+    /// The addresses to remember over restarts.
+    pub fn book(&self) -> &Book {
+        self.dialer.book()
+    }
+
+    /// Bans in force, with their reasons.
+    pub fn bans(&self, now: Time) -> impl Iterator<Item = (NodeId, &peers::Ban)> {
+        self.scores.bans(now)
+    }
+
     /// How things stand.
     pub fn snapshot(&self, now: Time) -> Snapshot {
         Snapshot {
@@ -451,6 +546,11 @@ impl<V: Vault> Engine<V> {
             let mut effects = Vec::new();
             self.hello.expire(&self.vault, now, &mut effects);
             self.hello_effects(now, wall, effects);
+        }
+        if due(self.dialer.next_deadline()) {
+            let mut effects = Vec::new();
+            self.dialer.expire(now, &mut effects);
+            self.dial_effects(effects);
         }
         if due(self.sync.next_deadline()) {
             let mut effects = Vec::new();

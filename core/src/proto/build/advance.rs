@@ -129,10 +129,16 @@ impl Builds {
         built: Built,
     ) -> Result<(Attested, Vec<Vec<Entry>>), Failure> {
         let builder = self.config.node;
-        let Built { mut files, tag } = built;
-        files.sort_by(|a, b| a.file.cmp(&b.file));
-        for it in &mut files {
-            (it.builder, it.time) = (builder, time);
+        let Built {
+            mut files,
+            mut parts,
+            tag,
+        } = built;
+        for package in parts.iter_mut().chain([&mut files]) {
+            package.sort_by(|a, b| a.file.cmp(&b.file));
+            for it in package {
+                (it.builder, it.time) = (builder, time);
+            }
         }
         let tag = tag.map(|it| BindTag {
             builder,
@@ -156,13 +162,17 @@ impl Builds {
                 signature,
             })
         };
-        let entries = files.into_iter().map(|it| Entry::AddArtifact(Box::new(it)));
-        let package = entries.chain([sign(attested.subject)]).collect();
+        let package = |files: Vec<AddArtifact>| {
+            let attest = sign(package_subject(&files));
+            let entries = files.into_iter().map(|it| Entry::AddArtifact(Box::new(it)));
+            entries.chain([attest]).collect::<Vec<_>>()
+        };
+        let packages = parts.into_iter().chain([files]).map(package);
         let binding = tag.map(|it| {
             let subject = it.subject();
             vec![Entry::BindTag(it), sign(subject)]
         });
-        let groups: Vec<Vec<Entry>> = [package].into_iter().chain(binding).collect();
+        let groups: Vec<Vec<Entry>> = packages.chain(binding).collect();
         check_groups(&groups)?;
         Ok((attested, groups))
     }
@@ -264,7 +274,7 @@ impl Builds {
                 }
             }
         }
-        self.changed(id, out);
+        self.changed(id);
     }
 
     /// The log holds all that was asked for.
@@ -285,7 +295,7 @@ impl Builds {
         record.ended = Some(now);
         let said = record.reports.get(&own).map(|it| it.outcome.is_final());
         self.cancel(id, out);
-        self.changed(id, out);
+        self.changed(id);
         if is_authorized && said != Some(true) {
             // The others wait for this node's word.
             self.report(now, wall, id, Outcome::Present { index }, out);
@@ -323,7 +333,7 @@ impl Builds {
         record.state = State::Failed(reason);
         record.ended = Some(now);
         self.cancel(id, out);
-        self.changed(id, out);
+        self.changed(id);
     }
 
     pub(crate) fn on_committed(

@@ -33,6 +33,8 @@ pub struct Config {
 pub struct Built {
     /// Files of the package version, in any order.
     pub files: Vec<AddArtifact>,
+    /// Files of each package version that it consists of, such as the images of an index.
+    pub parts: Vec<Vec<AddArtifact>>,
     /// What the tag points to, if the spec has a tag.
     pub tag: Option<BindTag>,
 }
@@ -150,7 +152,7 @@ pub enum Effect {
     Attest {
         /// The build.
         id: BuildId,
-        /// The package's group, then the tag's.
+        /// Those of the parts, then the package's, then the tag's.
         groups: Vec<Vec<Entry>>,
     },
     /// Look whether the log holds the package, and the tag with this digest, and answer with
@@ -163,7 +165,8 @@ pub enum Effect {
         /// What the tag of the spec is bound to, if it has one.
         digest: Option<Sha256>,
     },
-    /// A build stands otherwise than before, or the owner asked for it again.
+    /// A build stands otherwise than before, or the owner asked for it again; at most once for each
+    /// input and build.
     Changed(Box<BuildStatus>),
     /// The owner's request was not taken.
     Refused(BuildId, Refusal),

@@ -10,10 +10,11 @@
 //! Reports decide nothing: what enters the log is decided by the attestations in it. They tell
 //! people how a build stands and why it failed.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::base::{NodeId, Time, WallTime};
+use crate::base::{BoundedQueue, NodeId, Time, WallTime};
 use crate::proto::build::interface::{Config, Effect, Input, Judgement, Part, Refusal};
 use crate::proto::build::message::{BuildMessage, BuildRequest, Report};
 use crate::proto::build::record::{Local, Pending, Record};
@@ -57,6 +58,13 @@ pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// requests get no answer; the peer learns from the next report.
 pub const ANSWERS_MAX: u32 = 32;
 
+/// Highest attempt that is believed of an unknown build: a liar must not use up the numbers.
+const FIRST_ATTEMPT_MAX: u16 = 1_024;
+
+/// Most reports that are kept until the request comes that they belong to; gossip does not keep
+/// order. The oldest make room.
+const ORPHANS_MAX: usize = 256;
+
 /// All builds that this node knows of.
 #[derive(Debug)]
 pub struct Builds {
@@ -65,6 +73,10 @@ pub struct Builds {
     pub(crate) builds: BTreeMap<BuildId, Record>,
     /// Counts uses, arrivals and runs.
     pub(crate) sequence: u64,
+    /// Builds that stand otherwise since the last word to the shell.
+    changed: BTreeSet<BuildId>,
+    /// Reports that came before their request.
+    orphans: BoundedQueue<Report>,
     /// The second, and the answers given in it.
     answers: (u64, u32),
 }
@@ -77,6 +89,8 @@ impl Builds {
             members,
             builds: BTreeMap::new(),
             sequence: 0,
+            changed: BTreeSet::new(),
+            orphans: BoundedQueue::new(ORPHANS_MAX),
             answers: (0, 0),
         }
     }
@@ -131,6 +145,7 @@ impl Builds {
             Input::Connected(peer) => self.tell(peer, out),
             Input::Restored(pending) => self.restore(now, wall, pending, out),
         }
+        self.tell_changes(out);
     }
 
     /// When [`Builds::expire`] has something to do.
@@ -152,6 +167,7 @@ impl Builds {
             self.give_up(now, id, out);
         }
         self.run_next(now, wall, out);
+        self.tell_changes(out);
     }
 
     pub(crate) fn is_authorized(&self) -> bool {
@@ -183,7 +199,7 @@ impl Builds {
                 request(record.request.attempt.saturating_add(1))
             }
             Some(_) => {
-                self.changed(id, out); // The owner joins what is under way, or done.
+                self.changed(id); // The owner joins what is under way, or done.
                 return;
             }
         };
@@ -195,7 +211,7 @@ impl Builds {
         }
         out.push(Effect::Broadcast(BuildMessage::Request(request)));
         self.start(now, wall, id, out);
-        self.changed(id, out);
+        self.changed(id);
     }
 
     fn on_request(
@@ -208,6 +224,7 @@ impl Builds {
     ) -> Judgement {
         let id = request.spec.id();
         match self.builds.get(&id) {
+            None if FIRST_ATTEMPT_MAX < request.attempt => return Judgement::Ignore,
             None => {
                 if !self.insert(now, from, request) {
                     return Judgement::Ignore;
@@ -220,7 +237,8 @@ impl Builds {
             }
         }
         self.start(now, wall, id, out);
-        self.changed(id, out);
+        self.adopt(now, wall, id, out);
+        self.changed(id);
         Judgement::Accept
     }
 
@@ -235,22 +253,26 @@ impl Builds {
         let Some(member) = self.members.by_node(&node) else {
             return Judgement::Ignore; // Perhaps this node does not know the newest set yet.
         };
-        let Some(record) = self.builds.get(&id) else {
-            return Judgement::Ignore;
-        };
+        let record = self.builds.get(&id);
         // An attempt of which this node missed the request: it may follow a member's word, unless
         // members have answered in the attempt that it knows.
-        let is_later = record.request.attempt < report.attempt;
-        let may_follow = record.state == State::Requested || record.may_begin(now, report.attempt);
-        let is_stale = report.attempt < record.request.attempt || (is_later && !may_follow);
-        let is_own = node == self.config.node;
-        if is_stale || is_own || (!is_later && !record.is_news(now, &report)) {
+        let is_later = record.is_some_and(|it| it.request.attempt < report.attempt);
+        let is_wanted = record.is_none_or(|it| match report.attempt.cmp(&it.request.attempt) {
+            Ordering::Less => false,
+            Ordering::Equal => it.is_news(now, &report),
+            Ordering::Greater => it.state == State::Requested || it.may_begin(now, report.attempt),
+        });
+        if !is_wanted || node == self.config.node {
             return Judgement::Ignore;
         }
         let message = report.signed_bytes(&self.config.chain);
         if let Err(error) = member.vote.verify(&message, &report.signature) {
             return Judgement::Reject(error.into());
         }
+        let Some(record) = record else {
+            self.orphans.push_dropping_oldest(report);
+            return Judgement::Accept;
+        };
         if is_later {
             let attempt = report.attempt;
             let request = BuildRequest {
@@ -263,6 +285,21 @@ impl Builds {
         self.note(now, report);
         self.settle(now, wall, id, out);
         Judgement::Accept
+    }
+
+    /// Takes the reports that came before the request.
+    fn adopt(&mut self, now: Time, wall: WallTime, id: BuildId, out: &mut Vec<Effect>) {
+        for _ in 0..self.orphans.len() {
+            let Some(report) = self.orphans.pop() else {
+                return;
+            };
+            if report.build == id {
+                // What no longer stands is left out.
+                let _ = self.on_report(now, wall, report, out);
+            } else {
+                self.orphans.push_dropping_oldest(report);
+            }
+        }
     }
 
     /// Tells a new peer what is going on.
@@ -308,7 +345,7 @@ impl Builds {
             let _ = self.on_report(now, wall, report, out);
         }
         self.start(now, wall, id, out);
-        self.changed(id, out);
+        self.changed(id);
     }
 
     /// Makes a record if there is room.
@@ -346,11 +383,20 @@ impl Builds {
         }
     }
 
-    pub(crate) fn changed(&mut self, id: BuildId, out: &mut Vec<Effect>) {
+    /// Notes that a build was used or stands otherwise than before.
+    pub(crate) fn changed(&mut self, id: BuildId) {
         let touched = self.next_sequence();
         if let Some(record) = self.builds.get_mut(&id) {
             record.touched = touched;
-            out.push(Effect::Changed(Box::new(record.status(&self.members))));
+            self.changed.insert(id);
+        }
+    }
+
+    fn tell_changes(&mut self, out: &mut Vec<Effect>) {
+        for id in std::mem::take(&mut self.changed) {
+            if let Some(status) = self.status(&id) {
+                out.push(Effect::Changed(Box::new(status)));
+            }
         }
     }
 

@@ -10,11 +10,17 @@ pub mod interface;
 pub mod machine;
 pub mod message;
 mod name;
+#[cfg(test)]
+mod network;
 pub mod outcome;
 pub mod purl;
 mod record;
+#[cfg(test)]
+mod samples;
 pub mod spec;
 pub mod status;
+#[cfg(test)]
+mod stories;
 pub mod verdict;
 
 pub use interface::{Built, Config, Effect, Input, Judgement, Part, Refusal};

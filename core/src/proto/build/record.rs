@@ -173,9 +173,6 @@ impl Record {
     /// Whether `report`, of this attempt, says more than what is known of its node. Progress that
     /// is reported too often is none.
     pub(crate) fn is_news(&self, now: Time, report: &Report) -> bool {
-        if matches!(self.state, State::Committed { .. }) {
-            return false;
-        }
         let Some(known) = self.reports.get(&report.node) else {
             return true;
         };

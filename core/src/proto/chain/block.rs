@@ -125,11 +125,14 @@ pub enum CertificateError {
 }
 
 /// What kind of vote a signature is for; part of the signed bytes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Encode, Decode)]
+#[cbor(index_only)]
 pub enum VoteKind {
     /// First vote of a round.
+    #[n(1)]
     Prevote,
     /// Second vote of a round; 2f+1 of them decide.
+    #[n(2)]
     Precommit,
 }
 

@@ -151,10 +151,7 @@ impl Genesis {
             card.check()
                 .map_err(|it| GenesisError::Card(member.name.clone(), it))?;
             for other in self.members.iter().take(at).map(|it| &it.member) {
-                if other.name == member.name
-                    || other.node == member.node
-                    || other.vote == member.vote
-                {
+                if other.name == member.name || other.shares_key(member) {
                     return Err(GenesisError::Shared(
                         other.name.clone(),
                         member.name.clone(),

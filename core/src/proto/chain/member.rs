@@ -126,6 +126,11 @@ impl Member {
         ]
     }
 
+    /// Whether any key of this member is any key of `other`: then one secret could speak for two.
+    pub fn shares_key(&self, other: &Self) -> bool {
+        self.keys().iter().any(|(_, ours)| other.keys().iter().any(|(_, theirs)| ours == theirs))
+    }
+
     fn proof_bytes(&self) -> Vec<u8> {
         let mut bytes = b"kogge/card/v1\0".to_vec();
         bytes.extend(codec::encode(self));

@@ -15,7 +15,7 @@ pub mod state;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use block::{BLOCK_BYTES_MAX, Block, Certificate, CommitSignature, Header};
+pub use block::{BLOCK_BYTES_MAX, Block, Certificate, CommitSignature, Header, VoteKind};
 pub use build::{Rejected, build};
 pub use check::{CheckedBlock, check};
 pub use consent::Consent;

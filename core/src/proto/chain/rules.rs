@@ -19,7 +19,8 @@ pub const ENTRIES_MAX: usize = 16_384;
 /// What the rules ask about the log up to the tip.
 ///
 /// A failed read must not look like absence: an implementation that can fail remembers the failure,
-/// and its owner asks for it before acting on the answer of [`check`] or [`build`].
+/// and its owner asks for it before acting on what building or checking
+/// answered.
 pub trait Ledger {
     /// The subject under which the package version `purl` is in the log.
     fn package(&self, purl: &str) -> Option<Subject>;

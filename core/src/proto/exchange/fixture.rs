@@ -13,8 +13,12 @@ pub(crate) fn noise(bytes: usize) -> Vec<u8> {
 
 fn noise_of(seed: u64, bytes: usize) -> Vec<u8> {
     let mut rng = Rng::new(seed);
-    let words = std::iter::repeat_with(|| rng.next_u64().to_le_bytes());
-    words.flatten().take(bytes).collect()
+    let mut noise = Vec::with_capacity(bytes + 8);
+    while noise.len() < bytes {
+        noise.extend_from_slice(&rng.next_u64().to_le_bytes());
+    }
+    noise.truncate(bytes);
+    noise
 }
 
 /// An artifact as its holder has it.

@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! loop {
-//!     let n = stream.read(replies.space()).await?;      n = 0: the stream ended
-//!     match replies.advance(n)? { … }                   an error: tell the machine, close
+//!     let n = stream.read(replies.space())?;      n = 0: the stream ended
+//!     match replies.advance(n)? { … }             an error: tell the machine, close
 //! }
 //! ```
 //!
@@ -23,8 +23,8 @@ use crate::proto::exchange::message::{Reply, Want};
 use crate::proto::exchange::verify::{Refused, Verifier};
 
 /// Requests that may be open on one stream; [`Replies`] refuses more. Each may hold a partial
-/// group of 64 KiB, so a stream holds at most 16 MiB.
-pub const OPEN_MAX: usize = 256;
+/// group of 64 KiB, so a stream holds at most 4 MiB. A server takes as many of one peer.
+pub const OPEN_MAX: usize = 64;
 
 /// Reads the replies of one stream, and lets nothing pass that was not asked for and verified.
 #[derive(Debug, Default)]
@@ -460,10 +460,10 @@ mod tests {
     #[test]
     fn open_requests_are_bounded() {
         let mut replies = Replies::new();
-        for id in 0..256 {
+        for id in 0..64 {
             assert_eq!(replies.open_have(id, 1), Ok(()));
         }
-        assert_eq!(replies.open_have(256, 1), Err(OpenError::Full));
+        assert_eq!(replies.open_have(64, 1), Err(OpenError::Full));
         assert_eq!(replies.open_have(0, 1), Err(OpenError::Id));
     }
 }

@@ -161,6 +161,16 @@ impl Handshakes {
         matches!(self.peers.get(peer), Some(Phase::Admitted { .. }))
     }
 
+    /// Whether we accepted the peer's hello. Its welcome may still be under way on another stream
+    /// than its first request, so requests are answered from here on.
+    pub fn is_accepted(&self, peer: &NodeId) -> bool {
+        match self.peers.get(peer) {
+            Some(Phase::Pending { accepted, .. }) => accepted.is_some(),
+            Some(Phase::Admitted { .. }) => true,
+            None => false,
+        }
+    }
+
     /// Applies one input.
     pub fn handle(&mut self, chain: &impl Chain, now: Time, input: Input, out: &mut Vec<Effect>) {
         match input {

@@ -221,6 +221,7 @@ fn a_welcome_must_echo_our_nonce() {
         Message::Hello(from_eve(tip(4, 4))),
     );
     let echo = nonce ^ 1;
+    assert!(alice.is_accepted(&EVE) && !alice.is_admitted(&EVE));
     let effects = receive(&mut alice, chain(4), EVE, Message::Welcome { echo });
     assert_eq!(effects, refusal(EVE, Reason::NotFresh));
 }

@@ -67,6 +67,11 @@ impl<P: Clone + Ord> Budget<P> {
         Some(whole.max(own))
     }
 
+    /// When `bytes` may be taken by a peer that has used nothing of its own; `None` if never.
+    pub fn whole_next_at(&mut self, bytes: u64, now: Time) -> Option<Time> {
+        self.whole.next_at(bytes, now)
+    }
+
     /// The bucket of `peer`, made if there is room.
     fn bucket_of(&mut self, peer: &P, now: Time) -> Option<&mut Bucket> {
         if self.peer_rate == Rate::Unlimited {

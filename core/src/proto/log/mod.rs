@@ -14,6 +14,8 @@ pub mod policy;
 pub mod proof;
 pub(crate) mod text;
 pub mod tile;
+pub mod index;
+pub mod query;
 pub mod tree;
 pub mod verify;
 pub mod vkey;
@@ -28,6 +30,7 @@ pub use entry::{
 pub use policy::{Policy, PolicyError};
 pub use proof::ProofError;
 pub use tile::{TileError, TileKind, TilePath};
+pub use query::{Cursor, Order, Query, QueryError};
 pub use tree::{Frontier, HashReader, leaf_hash};
 pub use verify::{Trust, VerifiedEntry, VerifyError};
 pub use waybill::{Waybill, WaybillError};

@@ -209,7 +209,7 @@ impl Sync {
         if let Some(source) = self.sources.get_mut(&peer) {
             source.answered(now, request.sent, count, bytes);
         }
-        self.block_bytes = (self.block_bytes * 3 + bytes / count.max(1)) / 4;
+        self.block_bytes = self.block_bytes.midpoint(bytes / count.max(1));
         let known = self.known();
         let new = run.into_blocks().into_iter();
         for block in new.filter(|it| known < it.block.height()) {
@@ -397,6 +397,7 @@ impl Sync {
         let any_prompt = claimants().any(|(_, it)| it.is_prompt());
         claimants()
             .filter(|(_, it)| it.has_room() && (it.is_prompt() || !any_prompt))
+            .filter(|(peer, _)| !self.requests.is_exhausted(now, peer, height))
             .min_by_key(|(_, it)| (it.timeouts(), it.in_flight, it.served))
             .map(|(peer, _)| *peer)
     }
@@ -411,6 +412,9 @@ impl Sync {
         let count = to.saturating_sub(from) + 1;
         let bytes_max = source.bytes_max();
         let expected = bytes_max.min(count.saturating_mul(self.block_bytes));
+        // The first block comes whatever its size, after what the peer has to send before.
+        let queued = source.in_flight as u64 * self.block_bytes;
+        let expected = expected.max(self.block_bytes) + queued;
         source.in_flight += 1;
         let id = self.requests.start(Request {
             peer,
@@ -468,7 +472,8 @@ impl Sync {
         let grace = self.grace_until.filter(|_| self.state == State::Live);
         let stall = self.moved + STALL_TIMEOUT;
         let stall = (self.state == State::CatchingUp).then_some(stall);
-        let later = [hedge.map(|(at, _)| at), grace, stall];
+        let retry = self.requests.next_retry(now);
+        let later = [hedge.map(|(at, _)| at), grace, stall, retry];
         let later = later.into_iter().flatten().filter(|it| now < *it);
         deadline.into_iter().chain(later).min()
     }

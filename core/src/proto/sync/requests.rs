@@ -1,12 +1,19 @@
 //! Requests under way, and those that timed out but may still be answered.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::base::{NodeId, Time};
 
 /// Requests of one peer that timed out and are still remembered, because a late answer is as good
 /// as any; the oldest is forgotten.
 const LATE_MAX: usize = 4;
+
+/// How long a late answer is waited for before its sender is asked for the same a third time.
+const RETRY_AFTER: Duration = Duration::from_secs(120);
+
+/// Times that a peer is asked for the same height within that time.
+const REPEATS_MAX: usize = 2;
 
 /// One request.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -49,6 +56,22 @@ impl Requests {
         id
     }
 
+    /// Whether `peer` was asked for `height` often enough: asking again would only queue the same
+    /// blocks once more on a slow link.
+    pub fn is_exhausted(&self, now: Time, peer: &NodeId, height: u64) -> bool {
+        let covers = |it: &&Request| {
+            let is_recent = now < it.sent + RETRY_AFTER;
+            it.peer == *peer && is_recent && (it.from..=it.to).contains(&height)
+        };
+        REPEATS_MAX <= self.late.values().filter(covers).count()
+    }
+
+    /// When a peer that was asked often enough may be asked once more.
+    pub fn next_retry(&self, now: Time) -> Option<Time> {
+        let retries = self.late.values().map(|it| it.sent + RETRY_AFTER);
+        retries.filter(|it| now < *it).min()
+    }
+
     /// Ends the request that `peer` answers; tells whether it had timed out.
     pub fn take(&mut self, peer: &NodeId, id: u64) -> Option<(Request, bool)> {
         let of_peer = |it: &&Request| it.peer == *peer;
@@ -86,8 +109,6 @@ impl Requests {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::base::PublicKey;
 

@@ -20,8 +20,11 @@ const FIRST_BYTES: u64 = 256 * 1_024;
 const BYTES_MIN: u64 = 64 * 1_024;
 const BYTES_MAX: u64 = 4 << 20;
 
-/// Longest patience with one request, however slow the peer.
+/// Longest patience with one request of a peer whose rate is unknown or does not explain it.
 const PATIENCE_MAX: Duration = Duration::from_secs(120);
+
+/// Longest patience with one request of a peer that is known to be that slow.
+const SLOW_PATIENCE_MAX: Duration = Duration::from_secs(600);
 
 /// Time-outs in a row after which a peer's claim no longer counts.
 const TIMEOUTS_MAX: u32 = 2;
@@ -155,17 +158,15 @@ impl Source {
         (self.bytes_max() / block_bytes.max(1)).clamp(1, COUNT_MAX)
     }
 
-    /// How long to wait for `bytes` bytes: four times what they should take, at least `timeout`,
+    /// How long to wait for `bytes` bytes: four times what they should take, at least `timeout`
     /// doubled with each time-out in a row.
     pub fn patience(&self, bytes: u64, timeout: Duration) -> Duration {
         let expected = self.rate.map_or(Duration::ZERO, |rate| {
             Duration::from_millis(bytes.saturating_mul(4_000) / rate.max(1))
         });
-        let doubled = 2_u32.saturating_pow(self.timeouts.min(8));
-        expected
-            .max(timeout)
-            .saturating_mul(doubled)
-            .min(PATIENCE_MAX.max(timeout))
+        let doubled = timeout.saturating_mul(2_u32.saturating_pow(self.timeouts.min(8)));
+        let doubled = doubled.min(PATIENCE_MAX.max(timeout));
+        doubled.max(expected.min(SLOW_PATIENCE_MAX))
     }
 
     /// Notes that a request timed out.
@@ -229,6 +230,7 @@ mod tests {
             bob.timed_out(at(5));
         }
         assert_eq!(waits, vec![5, 10, 20, 40, 80, 120]);
+        assert_eq!(bob.patience(4 << 20, TIMEOUT), Duration::from_secs(256));
     }
 
     #[test]

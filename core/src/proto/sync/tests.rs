@@ -149,14 +149,71 @@ fn a_pruned_answer_moves_the_base_and_another_peer_is_asked() {
 }
 
 #[test]
+fn large_blocks_over_a_thin_line_arrive_without_a_blame_and_with_little_repetition() {
+    let (block, rate, heights) = (2_u64 << 20, 32_000, 4);
+    let blocks = chain(heights, 2 << 20, 0);
+    let mut sync = Sync::new(Config::default(), 0);
+    let mut effects = apply(&mut sync, at(0), joined(BOB, 1, heights));
+    let mut arriving: std::collections::VecDeque<(Time, Run)> = Default::default();
+    let (mut now, mut free, mut applied) = (at(0), at(0), 0);
+    while applied < heights {
+        for effect in std::mem::take(&mut effects) {
+            match effect {
+                Effect::Send { request, .. } => {
+                    let run = run_of(&serve(request, &blocks, 1));
+                    let bytes = block * run.blocks().len() as u64;
+                    free = free.max(now) + Duration::from_millis(bytes * 1_000 / rate);
+                    arriving.push_back((free, run));
+                }
+                Effect::Apply { blocks, .. } => {
+                    applied = blocks.last().unwrap().block.height();
+                    effects.extend(apply(&mut sync, now, Input::Applied { height: applied }));
+                }
+                Effect::Blame { fault, .. } => panic!("{fault}"),
+                Effect::Slow { .. } | Effect::Turned(_) => {}
+            }
+        }
+        if !effects.is_empty() || applied == heights {
+            continue;
+        }
+        let arrival = arriving.front().map(|(at, _)| *at);
+        now = arrival
+            .into_iter()
+            .chain(sync.next_deadline())
+            .min()
+            .unwrap();
+        if arrival == Some(now) {
+            let (peer, run) = (BOB, arriving.pop_front().unwrap().1);
+            effects = apply(&mut sync, now, Input::Blocks { peer, run });
+        } else {
+            sync.expire(now, &mut effects);
+        }
+    }
+    let ideal = Duration::from_millis(heights * block * 1_000 / rate);
+    assert!(now.since(at(0)) <= 2 * ideal, "{now:?}, ideally {ideal:?}");
+}
+
+#[test]
+fn a_silent_sole_peer_is_asked_twice_and_then_rarely() {
+    let mut sync = Sync::new(Config::default(), 0);
+    let mut requests = asked(&apply(&mut sync, at(0), joined(BOB, 1, 9))).len();
+    while let Some(now) = sync.next_deadline().filter(|it| *it < at(600_000)) {
+        let mut out = Vec::new();
+        sync.expire(now, &mut out);
+        requests += asked(&out).len();
+    }
+    assert!((6..=11).contains(&requests), "{requests}");
+}
+
+#[test]
 fn large_blocks_are_fetched_within_the_memory_limit() {
     let block = 4 << 20;
-    let blocks = chain(40, block, 0);
+    let blocks = chain(24, block, 0);
     let mut sync = Sync::new(Config::default(), 0);
     let mut queue: Vec<(NodeId, GetBlocks)> = Vec::new();
     let mut now = 0;
     let mut applied = 0;
-    let mut inputs = vec![joined(ALICE, 1, 40), joined(BOB, 1, 40)];
+    let mut inputs = vec![joined(ALICE, 1, 24), joined(BOB, 1, 24)];
     while let Some(input) = inputs.pop() {
         now += 100;
         for effect in apply(&mut sync, at(now), input) {
@@ -179,5 +236,5 @@ fn large_blocks_are_fetched_within_the_memory_limit() {
             inputs.push(Input::Blocks { peer, run });
         }
     }
-    assert_eq!(applied, 40);
+    assert_eq!(applied, 24);
 }

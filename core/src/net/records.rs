@@ -1,0 +1,316 @@
+//! Who has what: provider records, kept within limits.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use libp2p::kad::store::{Error, RecordStore, Result};
+use libp2p::kad::{ProviderRecord, Record, RecordKey};
+use libp2p::{Multiaddr, PeerId};
+
+use crate::base::{NodeId, Rng, WallTime};
+use crate::net::{clock, id};
+
+/// A record that is not renewed by then is forgotten. Holders renew every 12 hours.
+pub const PROVIDER_TTL: Duration = Duration::from_secs(24 * 3_600);
+
+/// Holders under one key; the one that expires first makes room for a new one.
+pub const PROVIDERS_PER_KEY_MAX: usize = 100;
+
+/// Holders in one answer, drawn at random so that load spreads.
+pub const PROVIDERS_PER_ANSWER_MAX: usize = 20;
+
+/// Keys of other nodes' records in memory; further ones are refused. About 1 KB each.
+pub const KEYS_MAX: usize = 20_000;
+
+/// Keys that we ourselves provide; further ones are refused.
+pub const PROVIDED_KEYS_MAX: usize = 100_000;
+
+/// Longest key. Unit: bytes.
+pub const KEY_BYTES_MAX: usize = 64;
+
+/// Addresses kept with a record; others are left out.
+pub const ADDRESSES_PER_PROVIDER_MAX: usize = 8;
+
+/// Longest address kept with a record. Unit: bytes.
+const ADDRESS_BYTES_MAX: usize = 128;
+
+/// A node that says it has something.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Provider {
+    /// The node.
+    pub node: NodeId,
+    /// Where it says that it can be dialed.
+    pub addresses: Vec<Multiaddr>,
+    /// When the record is to be forgotten.
+    pub expires: WallTime,
+}
+
+/// Keeps the provider records of other nodes. Keys and addresses are within the limits of this
+/// module; the number of keys and holders is the store's to limit.
+pub trait ProviderStore: Send {
+    /// Adds a record, or renews the one of the same node. False if there is no room.
+    fn add(&mut self, key: &[u8], provider: Provider, now: WallTime) -> bool;
+
+    /// All holders under `key` whose records have not expired.
+    fn providers(&self, key: &[u8], now: WallTime) -> Vec<Provider>;
+
+    /// Forgets a record, if there is one.
+    fn remove(&mut self, key: &[u8], node: &NodeId);
+}
+
+/// A [`ProviderStore`] in memory, for at most [`KEYS_MAX`] keys.
+#[derive(Debug, Default)]
+pub struct MemoryProviders {
+    keys: BTreeMap<Vec<u8>, Vec<Provider>>,
+    /// Every record by the end of its life.
+    expiry: BTreeSet<(WallTime, Vec<u8>, NodeId)>,
+}
+
+impl MemoryProviders {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn expire(&mut self, now: WallTime) {
+        while let Some((expires, key, node)) = self.expiry.first().cloned()
+            && expires <= now
+        {
+            self.remove(&key, &node);
+        }
+    }
+}
+
+impl ProviderStore for MemoryProviders {
+    fn add(&mut self, key: &[u8], provider: Provider, now: WallTime) -> bool {
+        self.expire(now);
+        self.remove(key, &provider.node);
+        if self.keys.len() >= KEYS_MAX && !self.keys.contains_key(key) {
+            return false;
+        }
+        let providers = self.keys.entry(key.to_vec()).or_default();
+        if providers.len() >= PROVIDERS_PER_KEY_MAX {
+            let ends = providers.iter().enumerate();
+            let first = ends.min_by_key(|(_, it)| it.expires).map(|(at, _)| at);
+            if let Some(first) = first {
+                let evicted = providers.swap_remove(first);
+                self.expiry
+                    .remove(&(evicted.expires, key.to_vec(), evicted.node));
+            }
+        }
+        self.expiry
+            .insert((provider.expires, key.to_vec(), provider.node));
+        providers.push(provider);
+        true
+    }
+
+    fn providers(&self, key: &[u8], now: WallTime) -> Vec<Provider> {
+        let providers = self.keys.get(key).into_iter().flatten();
+        providers.filter(|it| it.expires > now).cloned().collect()
+    }
+
+    fn remove(&mut self, key: &[u8], node: &NodeId) {
+        let Some(providers) = self.keys.get_mut(key) else {
+            return;
+        };
+        if let Some(at) = providers.iter().position(|it| it.node == *node) {
+            let removed = providers.swap_remove(at);
+            self.expiry
+                .remove(&(removed.expires, key.to_vec(), removed.node));
+        }
+        if providers.is_empty() {
+            self.keys.remove(key);
+        }
+    }
+}
+
+/// What Kademlia stores with us: provider records only.
+pub(crate) struct Records {
+    local: PeerId,
+    store: Box<dyn ProviderStore>,
+    /// What we ourselves provide; the program says so again after a restart.
+    provided: BTreeSet<Vec<u8>>,
+    /// Draws the answers; a peer that predicts them gains nothing.
+    rng: RefCell<Rng>,
+}
+
+impl Records {
+    pub(crate) fn new(local: PeerId, store: Box<dyn ProviderStore>, seed: u64) -> Self {
+        Self {
+            local,
+            store,
+            provided: BTreeSet::new(),
+            rng: RefCell::new(Rng::new(seed)),
+        }
+    }
+
+    /// Names us as a holder of what `key` names.
+    ///
+    /// # Errors
+    ///
+    /// At [`PROVIDED_KEYS_MAX`] keys.
+    pub(crate) fn provide(&mut self, key: Vec<u8>) -> Result<()> {
+        if self.provided.len() >= PROVIDED_KEYS_MAX && !self.provided.contains(&key) {
+            return Err(Error::MaxProvidedKeys);
+        }
+        self.provided.insert(key);
+        Ok(())
+    }
+}
+
+impl RecordStore for Records {
+    type RecordsIter<'a> = std::iter::Empty<Cow<'a, Record>>;
+    type ProvidedIter<'a> = std::vec::IntoIter<Cow<'a, ProviderRecord>>;
+
+    fn get(&self, _: &RecordKey) -> Option<Cow<'_, Record>> {
+        None
+    }
+
+    /// Refuses: anybody could store anything.
+    fn put(&mut self, _: Record) -> Result<()> {
+        Err(Error::MaxRecords)
+    }
+
+    fn remove(&mut self, _: &RecordKey) {}
+
+    fn records(&self) -> Self::RecordsIter<'_> {
+        std::iter::empty()
+    }
+
+    fn add_provider(&mut self, record: ProviderRecord) -> Result<()> {
+        let key = record.key.to_vec();
+        if key.len() > KEY_BYTES_MAX {
+            return Err(Error::ValueTooLarge);
+        }
+        if record.provider == self.local {
+            return self.provide(key);
+        }
+        let node = id::node_id(&record.provider).ok_or(Error::ValueTooLarge)?;
+        let mut addresses = record.addresses;
+        addresses.retain(|it| it.len() <= ADDRESS_BYTES_MAX);
+        addresses.truncate(ADDRESSES_PER_PROVIDER_MAX);
+        let now = clock::wall_now();
+        let provider = Provider {
+            node,
+            addresses,
+            expires: now + PROVIDER_TTL,
+        };
+        match self.store.add(&key, provider, now) {
+            true => Ok(()),
+            false => Err(Error::MaxProvidedKeys),
+        }
+    }
+
+    fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {
+        let mut others = self.store.providers(key.as_ref(), clock::wall_now());
+        self.rng.borrow_mut().shuffle(&mut others);
+        // Kademlia fills in our present addresses.
+        let own = self.provided.contains(key.as_ref());
+        let own = own.then(|| ProviderRecord::new(key.clone(), self.local, Vec::new()));
+        let others = others.into_iter().filter_map(|it| {
+            let peer = id::peer_id(&it.node)?;
+            Some(ProviderRecord::new(key.clone(), peer, it.addresses))
+        });
+        own.into_iter()
+            .chain(others)
+            .take(PROVIDERS_PER_ANSWER_MAX)
+            .collect()
+    }
+
+    fn provided(&self) -> Self::ProvidedIter<'_> {
+        let record = |it: &Vec<u8>| {
+            let key = RecordKey::new(it);
+            Cow::Owned(ProviderRecord::new(key, self.local, Vec::new()))
+        };
+        self.provided
+            .iter()
+            .map(record)
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    fn remove_provider(&mut self, key: &RecordKey, peer: &PeerId) {
+        if *peer == self.local {
+            self.provided.remove(key.as_ref());
+        } else if let Some(node) = id::node_id(peer) {
+            self.store.remove(key.as_ref(), &node);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::SecretKey;
+
+    fn at(secs: u64) -> WallTime {
+        WallTime::from_millis(secs * 1_000)
+    }
+
+    fn provider(seed: u8, expires: u64) -> Provider {
+        Provider {
+            node: SecretKey::from_seed([seed; 32]).public(),
+            addresses: Vec::new(),
+            expires: at(expires),
+        }
+    }
+
+    #[test]
+    fn a_record_is_renewed_not_doubled_and_expires() {
+        let mut store = MemoryProviders::new();
+        assert!(store.add(b"k", provider(1, 10), at(0)));
+        assert!(store.add(b"k", provider(1, 20), at(5)));
+        assert_eq!(store.providers(b"k", at(19)), [provider(1, 20)]);
+        assert_eq!(store.providers(b"k", at(20)), []);
+        assert!(store.add(b"other", provider(2, 90), at(21)));
+        assert_eq!((store.keys.len(), store.expiry.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_full_key_lets_go_of_the_record_that_ends_first() {
+        let mut store = MemoryProviders::new();
+        let seeds = 1..=u8::try_from(PROVIDERS_PER_KEY_MAX).unwrap();
+        for seed in seeds.clone() {
+            assert!(store.add(b"k", provider(seed, 100 + u64::from(seed)), at(0)));
+        }
+        assert!(store.add(b"k", provider(200, 500), at(0)));
+        let left = store.providers(b"k", at(0));
+        assert_eq!(left.len(), PROVIDERS_PER_KEY_MAX);
+        assert!(!left.contains(&provider(1, 101)) && left.contains(&provider(200, 500)));
+        assert_eq!(store.expiry.len(), PROVIDERS_PER_KEY_MAX);
+    }
+
+    #[test]
+    fn a_full_store_refuses_new_keys_until_some_expire() {
+        let mut store = MemoryProviders::new();
+        for number in 0..KEYS_MAX {
+            assert!(store.add(&number.to_be_bytes(), provider(1, 10), at(0)));
+        }
+        assert!(!store.add(b"new", provider(1, 10), at(9)));
+        assert!(store.add(&7usize.to_be_bytes(), provider(2, 10), at(9)));
+        assert!(store.add(b"new", provider(1, 20), at(10)));
+    }
+
+    #[test]
+    fn answers_hold_few_records_and_values_are_refused() {
+        let alice = SecretKey::from_seed([1; 32]).public();
+        let local = id::peer_id(&alice).unwrap();
+        let mut records = Records::new(local, Box::new(MemoryProviders::new()), 7);
+        let key = RecordKey::new(b"k");
+        for seed in 1..=50 {
+            let peer = id::peer_id(&SecretKey::from_seed([seed; 32]).public()).unwrap();
+            let record = ProviderRecord::new(key.clone(), peer, Vec::new());
+            assert!(records.add_provider(record).is_ok());
+        }
+        let answer = records.providers(&key);
+        assert_eq!(answer.len(), PROVIDERS_PER_ANSWER_MAX);
+        assert!(answer.iter().any(|it| it.provider == local));
+        assert_ne!(answer, records.providers(&key), "drawn anew each time");
+        assert_eq!(records.provided().count(), 1);
+        assert!(records.put(Record::new(key, vec![1])).is_err());
+        let long = ProviderRecord::new(vec![0; KEY_BYTES_MAX + 1], local, Vec::new());
+        assert!(records.add_provider(long).is_err());
+    }
+}

@@ -1,0 +1,175 @@
+//! What reaches nodes that are not linked: gossip and provider records.
+
+use std::time::Duration;
+
+use async_io::Timer;
+use futures::FutureExt;
+use futures_lite::future;
+
+use crate::base::{ChainId, NodeId};
+use crate::net::tests::bed::{Bed, Node, within};
+use crate::net::{CommandError, GossipId, NetEvent, Topic, Verdict};
+
+/// The message that starts with `word`: its id, who passed it on, who wrote it.
+fn heard(node: &Node, word: &str) -> (GossipId, NodeId, NodeId) {
+    node.expect(word, |it| match it {
+        NetEvent::Gossip {
+            id,
+            source,
+            author,
+            ref bytes,
+            ..
+        } if bytes.starts_with(word.as_bytes()) => Ok((id, source, author)),
+        other => Err(other),
+    })
+}
+
+/// Publishes until `to` hears of it: it takes a moment until `from` knows of the subscription.
+fn acquaint(from: &Node, to: &Node) {
+    for number in 0.. {
+        let bytes = format!("hello {number}").into_bytes();
+        from.handle.publish(Topic::Pool, bytes).unwrap();
+        let wait = to.events.recv().map(|it| Some(it.unwrap()));
+        let late = Timer::after(Duration::from_millis(100)).map(|_| None);
+        let event = within("gossip", future::or(wait, late));
+        if let Some(NetEvent::Gossip { .. }) = event {
+            return;
+        }
+    }
+}
+
+#[test]
+fn gossip_goes_two_hops_only_after_it_was_accepted() {
+    let bed = Bed::new();
+    let (alice, bob, carol) = (bed.node(1), bed.node(2), bed.node(3));
+    alice.join(&bob);
+    carol
+        .handle
+        .dial(bob_address(&alice, &bob), Some(bob.id))
+        .unwrap();
+    carol.connected(&bob);
+    acquaint(&bob, &alice);
+    acquaint(&alice, &bob);
+    acquaint(&bob, &carol);
+    for (word, verdict) in [
+        ("reject", Verdict::Reject),
+        ("ignore", Verdict::Ignore),
+        ("accept", Verdict::Accept),
+    ] {
+        alice.handle.publish(Topic::Pool, word.into()).unwrap();
+        let (id, source, author) = heard(&bob, word);
+        assert_eq!((source, author), (alice.id, alice.id));
+        bob.handle.validate(id, source, verdict).unwrap();
+    }
+    let (_, source, author) = heard(&carol, "accept");
+    assert_eq!((source, author), (bob.id, alice.id));
+    let is_other = |it: &NetEvent| match it {
+        NetEvent::Gossip { bytes, .. } => !bytes.starts_with(b"hello"),
+        _ => false,
+    };
+    assert!(!carol.has_passed(is_other));
+}
+
+/// Where Bob, who was dialed by Alice, can be dialed.
+fn bob_address(alice: &Node, bob: &Node) -> libp2p::Multiaddr {
+    alice.expect("Bob's address", |it| match it {
+        NetEvent::Identified {
+            peer, ref listens, ..
+        } if peer == bob.id => Ok(listens[0].clone()),
+        other => Err(other),
+    })
+}
+
+#[test]
+fn gossip_without_listeners_or_above_its_limit() {
+    let bed = Bed::new();
+    let alice = bed.node(1);
+    for topic in Topic::ALL {
+        let bytes_max = topic.bytes_max();
+        assert_eq!(alice.handle.publish(topic, vec![0; bytes_max]), Ok(()));
+        assert_eq!(
+            alice.handle.publish(topic, vec![0; bytes_max + 1]),
+            Err(CommandError::TooLong {
+                bytes: bytes_max + 1,
+                bytes_max
+            })
+        );
+    }
+}
+
+#[test]
+fn the_longest_gossip_arrives() {
+    let bed = Bed::new();
+    let (alice, bob) = (bed.node(1), bed.node(2));
+    alice.join(&bob);
+    acquaint(&alice, &bob);
+    for (topic, letter) in [(Topic::Pool, b'p'), (Topic::Head, b'h')] {
+        let bytes = vec![letter; topic.bytes_max()];
+        alice.handle.publish(topic, bytes.clone()).unwrap();
+        let got = bob.expect("gossip", |it| match it {
+            NetEvent::Gossip {
+                topic: it, bytes, ..
+            } if it == topic && bytes[0] == letter => Ok(bytes),
+            other => Err(other),
+        });
+        assert_eq!(got.into_vec(), bytes);
+    }
+}
+
+#[test]
+fn gossip_of_another_network_is_not_heard() {
+    let bed = Bed::new();
+    let (alice, bob) = (bed.node(1), bed.node(2));
+    let eve = bed.node_with(3, |it| it.chain = ChainId([8; 32]));
+    alice.join(&bob);
+    eve.handle.dial(bob_address(&alice, &bob), None).unwrap();
+    eve.connected(&bob);
+    acquaint(&alice, &bob);
+    eve.handle.publish(Topic::Pool, b"foreign".into()).unwrap();
+    alice.handle.publish(Topic::Pool, b"own".into()).unwrap();
+    heard(&bob, "own");
+    assert!(
+        !bob.has_passed(|it| matches!(it, NetEvent::Gossip { source, .. } if *source == eve.id))
+    );
+}
+
+#[test]
+fn a_holder_is_found_through_a_third_node_and_can_be_dialed() {
+    let bed = Bed::new();
+    let (alice, bob, carol) = (bed.node(1), bed.node(2), bed.node(3));
+    // Provided before there is anybody to tell.
+    alice.handle.provide(b"cargo").unwrap();
+    alice.handle.provide(b"wool").unwrap();
+    alice.join(&bob);
+    let to_bob = bob_address(&alice, &bob);
+    carol.handle.dial(to_bob, Some(bob.id)).unwrap();
+    carol.connected(&bob);
+    bob_address(&carol, &bob);
+    let search = |key: &[u8]| {
+        let query = carol.handle.providers(key).unwrap();
+        let mut found = Vec::new();
+        loop {
+            let is_over = carol.expect("holders", |it| match it {
+                NetEvent::Providers {
+                    query: it,
+                    providers,
+                    is_last,
+                } if it == query => {
+                    found.extend(providers);
+                    Ok(is_last)
+                }
+                other => Err(other),
+            });
+            if is_over {
+                return found;
+            }
+        }
+    };
+    // Telling takes a moment.
+    for key in [&b"cargo"[..], b"wool"] {
+        within("the record", async { while search(key) != [alice.id] {} });
+    }
+    assert_eq!(search(b"nothing"), []);
+    carol.handle.dial_peer(alice.id).unwrap();
+    carol.connected(&alice);
+}

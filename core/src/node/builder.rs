@@ -1,0 +1,363 @@
+//! Runs pipelines and other blocking errands of the loop on the worker pool.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use async_channel::Sender;
+
+use crate::base::{NodeId, PublicKey, Time, WallTime};
+use crate::node::clock::Clock;
+use crate::node::config::Config;
+use crate::node::executor::Pool;
+use crate::node::flow::Input;
+use crate::node::pipeline::http::Request;
+use crate::node::pipeline::{
+    Cancel, Client, Deposit, DepositWriter, Digests, FileFacts, HttpConfig, Images, Job, Maven,
+    MavenPlaces, MavenRepository, Outcome, Package, Pipeline, PipelineError, Progress, Proxies,
+    Registries, RegistryFiles, Spec, Step, Stored, Upstream, default_repositories,
+};
+use crate::node::run::Internal;
+use crate::node::share::Peers;
+use crate::node::status::Status;
+use crate::proto::build::{self, BuildId, BuildSpec, Built, Failure, FailureCode, Reference};
+use crate::proto::exchange::outboard::OutboardBuilder;
+use crate::proto::log::entry::{AddArtifact, BindTag};
+use crate::proto::package::{Coordinates, ImageName, ImageReference, Platform, Pointer};
+use crate::proto::peers::Seed;
+use crate::store::{Store, UnnamedStaging};
+
+/// Longest bootstrap document. Unit: bytes.
+const BOOTSTRAP_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes between two reports of progress.
+const PROGRESS_BYTES: u64 = 4 << 20;
+
+/// Runs what blocks for long.
+pub(crate) struct Builder {
+    config: Arc<Config>,
+    pool: Pool,
+    store: Arc<Store>,
+    peers: Arc<Peers>,
+    clock: Clock,
+    reply: Sender<Internal>,
+    /// Made at the first use: reading the machine's configuration takes time.
+    upstream: Arc<OnceLock<Result<Arc<Tools>, PipelineError>>>,
+    running: BTreeMap<(BuildId, u64), Cancel>,
+    /// The newest list of unfinished builds that waits to be saved.
+    unsaved: Arc<Mutex<Option<Vec<build::Pending>>>>,
+}
+
+struct Tools {
+    upstream: Upstream,
+    client: Arc<Client>,
+}
+
+impl Builder {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        pool: Pool,
+        store: Arc<Store>,
+        peers: Arc<Peers>,
+        clock: Clock,
+        reply: Sender<Internal>,
+    ) -> Self {
+        let (upstream, unsaved) = (Arc::default(), Arc::default());
+        let running = BTreeMap::new();
+        Self { config, pool, store, peers, clock, reply, upstream, running, unsaved }
+    }
+
+    /// Runs a pipeline.
+    pub(crate) fn run(&mut self, id: BuildId, run: u64, spec: BuildSpec) {
+        let cancel = Cancel::new();
+        self.running.insert((id, run), cancel.clone());
+        let (reply, tools) = (self.reply.clone(), self.tools());
+        let deposit = BlobDeposit { store: self.store.clone(), peers: self.peers.clone() };
+        let progress = Reporter { id, reply: reply.clone(), done: AtomicU64::new(0) };
+        self.pool.detach(move || {
+            let job = Job { deposit: &deposit, progress: &progress, cancel: &cancel };
+            let outcome = tools()
+                .and_then(|tools| tools.upstream.run(&pipeline_spec(&spec)?, &job));
+            let result = outcome.map_err(|it| failure(&it)).and_then(|it| built(it));
+            let _ = reply.send_blocking(Internal::Input(Input::BuildDone { id, run, result }));
+        });
+    }
+
+    /// Stops a pipeline; its result is ignored by the machine.
+    pub(crate) fn cancel(&mut self, id: BuildId, run: u64) {
+        if let Some(cancel) = self.running.remove(&(id, run)) {
+            cancel.cancel();
+        }
+    }
+
+    /// Stops every pipeline.
+    pub(crate) fn close(&mut self) {
+        std::mem::take(&mut self.running).into_values().for_each(|it| it.cancel());
+    }
+
+    /// Fetches a bootstrap document.
+    pub(crate) fn fetch_bootstrap(&self, url: String) {
+        let (reply, tools) = (self.reply.clone(), self.tools());
+        self.pool.detach(move || {
+            let seeds = tools().and_then(|tools| bootstrap(&tools.client, &url));
+            if let Err(error) = &seeds {
+                tracing::warn!(url, %error, "no bootstrap document");
+            }
+            let input = Input::Bootstrap { url, seeds: seeds.ok() };
+            let _ = reply.send_blocking(Internal::Input(input));
+        });
+    }
+
+    /// Saves unfinished builds; of several lists that wait only the newest is written.
+    pub(crate) fn save(&self, pending: Vec<build::Pending>) {
+        let waits = self.lock_unsaved().replace(pending).is_some();
+        if waits {
+            return;
+        }
+        let (store, unsaved) = (self.store.clone(), self.unsaved.clone());
+        self.pool.detach(move || {
+            let list = unsaved.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Err(error) = save_builds(&store, list.unwrap_or_default()) {
+                tracing::warn!(%error, "unfinished builds were not saved");
+            }
+        });
+    }
+
+    fn lock_unsaved(&self) -> std::sync::MutexGuard<'_, Option<Vec<build::Pending>>> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tools(&self) -> impl FnOnce() -> Result<Arc<Tools>, PipelineError> + Send + use<> {
+        let (config, clock, cell) = (self.config.clone(), self.clock, self.upstream.clone());
+        move || cell.get_or_init(|| tools(&config, clock).map(Arc::new)).clone()
+    }
+}
+
+/// Unfinished builds of the last run.
+pub(crate) fn load_builds(store: &Store) -> Vec<build::Pending> {
+    let rows = store.meta().scan("builds", b"", None).unwrap_or_default();
+    rows.iter().filter_map(|(_, value)| build::Pending::from_bytes(value).ok()).collect()
+}
+
+fn save_builds(
+    store: &Store,
+    pending: Vec<build::Pending>,
+) -> Result<(), crate::store::StoreError> {
+    let mut stale: BTreeMap<Vec<u8>, Vec<u8>> =
+        store.meta().scan("builds", b"", None)?.into_iter().collect();
+    for it in pending {
+        let (key, value) = (it.request.spec.id().0, it.to_bytes());
+        if stale.remove(&key[..]).as_ref() != Some(&value) {
+            store.meta().put("builds", &key, &value)?;
+        }
+    }
+    for key in stale.into_keys() {
+        store.meta().remove("builds", &key)?;
+    }
+    Ok(())
+}
+
+fn tools(config: &Config, clock: Clock) -> Result<Tools, PipelineError> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let http = HttpConfig { proxies: Proxies::from_variables(variable), ..HttpConfig::default() };
+    let seed = clock.wall().as_millis();
+    let client = Arc::new(Client::new(http, Arc::new(move || -> Time { clock.now() }), seed)?);
+    let home = variable("HOME").map(std::path::PathBuf::from);
+    let files = RegistryFiles::system(home.as_deref());
+    let registries = Registries::new(&config.registries, &files, &config.own_ports)?;
+    let repositories = if config.repositories.is_empty() {
+        // A machine without Maven can still serve images: asked for Maven, it says what to set.
+        let own_ports = &config.own_ports;
+        default_repositories(&MavenPlaces::find(variable), own_ports).unwrap_or_default()
+    } else {
+        let urls = config.repositories.iter();
+        urls.map(|it| MavenRepository::from_url(it)).collect::<Result<_, _>>()?
+    };
+    let upstream = Upstream {
+        images: Images::new(client.clone(), registries),
+        maven: Maven::new(client.clone(), repositories),
+    };
+    Ok(Tools { upstream, client })
+}
+
+fn bootstrap(client: &Client, url: &str) -> Result<Vec<Seed>, PipelineError> {
+    let what = "bootstrap document";
+    let request = Request { what, url, accept: Some("application/json"), credentials: None };
+    let body = client.get(&request, BOOTSTRAP_BYTES_MAX, &Cancel::new())?;
+    let malformed = |problem: String| PipelineError::Malformed { what: what.into(), problem };
+    let status: Status =
+        serde_json::from_slice(&body.bytes).map_err(|it| malformed(it.to_string()))?;
+    let peer = Some(status.node);
+    Ok(status.listen.into_iter().map(|address| Seed { peer, address }).collect())
+}
+
+/// The pipeline's words for a spec.
+fn pipeline_spec(spec: &BuildSpec) -> Result<Spec, PipelineError> {
+    let unsupported = |it: &dyn std::fmt::Display| PipelineError::Unsupported(it.to_string());
+    match spec {
+        BuildSpec::Docker(it) => {
+            let registry = it.registry().unwrap_or(crate::node::flow::DEFAULT_REGISTRY);
+            let name = ImageName::new(registry, it.repository()).map_err(|it| unsupported(&it))?;
+            let pointer = match it.reference() {
+                Reference::Tag(tag) => Pointer::Tag(tag.clone()),
+                Reference::Digest(digest) => Pointer::Digest(*digest),
+            };
+            let platforms = it
+                .platforms()
+                .iter()
+                .map(|it| it.parse::<Platform>().map_err(|it| unsupported(&it)))
+                .collect::<Result<_, _>>()?;
+            Ok(Spec::Image { reference: ImageReference { name, pointer }, platforms })
+        }
+        BuildSpec::Maven(it) => {
+            let coordinates = Coordinates::new(it.group(), it.artifact(), it.version())
+                .map_err(|it| unsupported(&it))?;
+            Ok(Spec::Maven { coordinates, extras: Vec::new() })
+        }
+    }
+}
+
+/// What the build machine wants of an outcome.
+fn built(outcome: Outcome) -> Result<Built, Failure> {
+    let entries = |package: Package| package.files.into_iter().map(entry).collect::<Vec<_>>();
+    let mut packages = outcome.packages.into_iter();
+    let Some(main) = packages.next() else {
+        return Err(Failure::new(FailureCode::Internal, "the pipeline yielded nothing"));
+    };
+    let tag = outcome.tag.map(|it| BindTag {
+        registry: it.registry,
+        repository: it.repository,
+        tag: it.tag,
+        digest: it.digest,
+        builder: UNSET,
+        time: WallTime::default(),
+    });
+    Ok(Built { files: entries(main), parts: packages.map(entries).collect(), tag })
+}
+
+/// Builder and time are set by the machine.
+const UNSET: NodeId = PublicKey([0; 32]);
+
+fn entry(facts: FileFacts) -> AddArtifact {
+    AddArtifact {
+        purl: facts.purl.as_str().to_owned(),
+        file: facts.file,
+        blake3: facts.blake3,
+        sha256: facts.sha256,
+        digests: facts.digests,
+        size: facts.size,
+        media_type: facts.media_type,
+        source: facts.source,
+        dependencies: facts.dependencies,
+        builder: UNSET,
+        publication: None,
+        time: WallTime::default(),
+    }
+}
+
+fn failure(error: &PipelineError) -> Failure {
+    let code = match error {
+        PipelineError::NotFound { .. } => FailureCode::NotFound,
+        PipelineError::Network { .. } | PipelineError::RateLimited { .. } => {
+            FailureCode::Unreachable
+        }
+        PipelineError::DigestMismatch { .. } | PipelineError::Malformed { .. } => {
+            FailureCode::Corrupt
+        }
+        PipelineError::Unauthorized { .. }
+        | PipelineError::TooLarge { .. }
+        | PipelineError::Unsupported(_)
+        | PipelineError::Setup(_) => FailureCode::Refused,
+        PipelineError::Cancelled | PipelineError::Local(_) => FailureCode::Internal,
+    };
+    Failure::new(code, &error.to_string())
+}
+
+/// Tells the loop how many bytes a run has moved.
+struct Reporter {
+    id: BuildId,
+    reply: Sender<Internal>,
+    done: AtomicU64,
+}
+
+impl Progress for Reporter {
+    fn report(&self, step: Step<'_>) {
+        if let Step::Received { bytes } = step {
+            let before = self.done.fetch_add(bytes, Ordering::Relaxed);
+            let done = before.saturating_add(bytes);
+            if before / PROGRESS_BYTES != done / PROGRESS_BYTES {
+                let input = Input::BuildProgress { id: self.id, done, total: 0 };
+                // Progress is news, not a fact: it may be lost when the loop is busy.
+                let _ = self.reply.try_send(Internal::Input(input));
+            }
+        }
+    }
+}
+
+/// Fetched bytes go straight into the store.
+struct BlobDeposit {
+    store: Arc<Store>,
+    peers: Arc<Peers>,
+}
+
+struct BlobWriter {
+    staging: UnnamedStaging,
+    outboard: OutboardBuilder,
+    nodes: Vec<u8>,
+    nodes_at: u64,
+    at: u64,
+    peers: Arc<Peers>,
+}
+
+impl Deposit for BlobDeposit {
+    fn has(&self, sha256: &crate::base::Sha256) -> Option<Stored> {
+        let blobs = self.store.blobs();
+        let blake3 = blobs.by_sha256(sha256).ok().flatten()?;
+        let size = blobs.info(&blake3).ok().flatten()?.size;
+        Some(Stored { blake3, size })
+    }
+
+    fn begin(&self, size_hint: Option<u64>) -> io::Result<Box<dyn DepositWriter>> {
+        let staging = self.store.blobs().begin_unnamed(size_hint.unwrap_or(0));
+        Ok(Box::new(BlobWriter {
+            staging: staging.map_err(io::Error::other)?,
+            outboard: OutboardBuilder::new(),
+            nodes: Vec::new(),
+            nodes_at: 0,
+            at: 0,
+            peers: self.peers.clone(),
+        }))
+    }
+}
+
+impl BlobWriter {
+    fn write_nodes(&mut self) -> io::Result<()> {
+        self.staging.write_outboard_at(self.nodes_at, &self.nodes).map_err(io::Error::other)?;
+        self.nodes_at += self.nodes.len() as u64;
+        self.nodes.clear();
+        Ok(())
+    }
+}
+
+impl DepositWriter for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.staging.write_at(self.at, bytes).map_err(io::Error::other)?;
+        self.at += bytes.len() as u64;
+        self.outboard.update(bytes, &mut self.nodes).map_err(|_| {
+            io::Error::other("the file is larger than any artifact may be")
+        })?;
+        self.peers.from_upstream(bytes.len() as u64);
+        self.write_nodes()
+    }
+
+    fn finish(mut self: Box<Self>, digests: &Digests) -> io::Result<()> {
+        let hashed = std::mem::take(&mut self.outboard).finish(&mut self.nodes);
+        self.write_nodes()?;
+        if hashed.root() != digests.blake3 || hashed.size() != digests.size {
+            return Err(io::Error::other("the file changed while it was stored"));
+        }
+        let Self { staging, .. } = *self;
+        staging.finish(digests.blake3, digests.sha256, digests.size).map_err(io::Error::other)
+    }
+}

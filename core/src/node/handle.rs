@@ -1,0 +1,434 @@
+//! The public handle of a running node.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+use bytes::Bytes;
+
+use crate::base::{Algorithm, Blake3, Digest, NodeId, WallTime};
+use crate::node::clock::Clock;
+use crate::node::config::Config;
+use crate::node::event::Event;
+use crate::node::executor::{Pool, Tasks, Threads, with_timeout};
+use crate::node::log::{Log, LogError};
+use crate::node::run::Command;
+use crate::node::share::arrival::Arrival;
+use crate::node::share::{FetchError, Hub};
+use crate::node::shared::Shared;
+use crate::node::status::{PeerStatus, Status};
+use crate::proto::build::{BuildId, BuildSpec, BuildStatus, Refusal};
+use crate::proto::chain::Genesis;
+use crate::proto::log::entry::AddArtifact;
+use crate::proto::pool::{Change, Marks};
+use crate::store::{Blob, Store};
+
+/// Why a request to the node was not answered.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The build was not taken.
+    #[error(transparent)]
+    Build(#[from] Refusal),
+    /// The change was not taken.
+    #[error("the change was not taken: {0}")]
+    Change(String),
+    /// The node stopped by itself.
+    #[error("the node stopped: {0}")]
+    Failed(String),
+    /// The node is shutting down.
+    #[error("the node is shutting down")]
+    Closed,
+    /// Nothing came of it in time.
+    #[error("not within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// The store failed.
+    #[error("the store: {0}")]
+    Store(String),
+}
+
+/// A running node; cheap to clone. Futures of all methods run on any executor.
+#[derive(Clone)]
+pub struct Node(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) id: NodeId,
+    pub(crate) name: Option<String>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) genesis: Arc<Genesis>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) pool: Pool,
+    pub(crate) tasks: Tasks,
+    pub(crate) clock: Clock,
+    pub(crate) started: WallTime,
+    pub(crate) commands: Sender<Command>,
+    /// Taken at shutdown.
+    pub(crate) threads: Mutex<Option<Threads>>,
+}
+
+impl Node {
+    /// This node.
+    pub fn id(&self) -> NodeId {
+        self.0.id
+    }
+
+    /// The network.
+    pub fn genesis(&self) -> &Genesis {
+        &self.0.genesis
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// Where everything durable lives.
+    pub fn data_dir(&self) -> &Path {
+        &self.0.config.data_dir
+    }
+
+    /// Runs `task` on the node's executor.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.tasks.spawn(task);
+    }
+
+    /// The node's clock.
+    pub fn wall(&self) -> WallTime {
+        self.0.clock.wall()
+    }
+
+    /// Queries, proofs and checkpoints.
+    pub fn log(&self) -> Log {
+        let (store, shared) = (self.0.store.clone(), self.0.shared.clone());
+        Log { store, shared, genesis: self.0.genesis.clone() }
+    }
+
+    /// How the node stands.
+    pub fn status(&self) -> Status {
+        crate::node::view::status(&self.0)
+    }
+
+    /// Peers, and nodes that were turned away lately.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        crate::node::view::peers(&self.0)
+    }
+
+    /// Events from now on. A reader that is too slow loses the oldest.
+    pub fn events(&self) -> Receiver<Event> {
+        self.0.shared.subscribe()
+    }
+
+    /// Why the node cannot listen for peers, oldest first.
+    pub fn listen_problems(&self) -> Vec<String> {
+        self.0.shared.problems()
+    }
+
+    /// Whether a pull of something the log lacks asks for its build.
+    pub fn reads_through(&self) -> bool {
+        use crate::node::config::ReadThrough;
+        match self.0.config.read_through {
+            ReadThrough::On => true,
+            ReadThrough::Off => false,
+            ReadThrough::Auto => self.log().members().len() == 1,
+        }
+    }
+
+    /// Asks the authorized nodes to add a package.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Build`] if it cannot be asked for now.
+    pub async fn request_build(&self, spec: BuildSpec) -> Result<BuildStatus, NodeError> {
+        Ok(self.ask(|reply| Command::Build(spec, reply)).await??)
+    }
+
+    /// How a build stands; `None` if this node has not seen it.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Closed`] or [`NodeError::Failed`] if the node has stopped.
+    pub async fn build(&self, id: BuildId) -> Result<Option<BuildStatus>, NodeError> {
+        self.ask(|reply| Command::BuildStatus(id, reply)).await
+    }
+
+    /// All builds this node knows of.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Closed`] or [`NodeError::Failed`] if the node has stopped.
+    pub async fn builds(&self) -> Result<Vec<BuildStatus>, NodeError> {
+        self.ask(Command::Builds).await
+    }
+
+    /// Waits until a build is committed or has failed.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Timeout`] if it is still open after `limit`.
+    pub async fn wait_build(&self, id: BuildId, limit: Duration) -> Result<BuildStatus, NodeError> {
+        let events = self.events();
+        let wait = async {
+            loop {
+                if let Some(status) = self.build(id).await?.filter(|it| it.state.is_final()) {
+                    return Ok(status);
+                }
+                loop {
+                    match events.recv().await {
+                        Ok(Event::Build { id: changed }) if changed == id => break,
+                        Ok(_) => (),
+                        Err(_) => return Err(self.gone()),
+                    }
+                }
+            }
+        };
+        with_timeout(limit, wait).await.unwrap_or(Err(NodeError::Timeout(limit)))
+    }
+
+    /// The owner of this authorized node consents to a change.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Change`] if this node is not authorized, or consented already.
+    pub async fn consent(&self, change: Change) -> Result<(), NodeError> {
+        self.ask(|reply| Command::Mark(change, reply)).await?.map_err(NodeError::Change)
+    }
+
+    /// The changes that wait for consent.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Closed`] or [`NodeError::Failed`] if the node has stopped.
+    pub async fn changes(&self) -> Result<Vec<Marks>, NodeError> {
+        self.ask(Command::Changes).await
+    }
+
+    /// Opens an artifact: from the store, or from peers while it arrives.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError::Unknown`] if the log does not have it. That nobody has it shows when it is
+    /// read.
+    pub async fn open(&self, digest: &Digest) -> Result<Artifact, FetchError> {
+        let (node, digest) = (self.clone(), digest.clone());
+        let open = move || node.open_blocking(&digest);
+        self.0.pool.run(open).await.map_err(|_| FetchError::Closed)?
+    }
+
+    fn open_blocking(&self, digest: &Digest) -> Result<Artifact, FetchError> {
+        let store = |it: LogError| FetchError::Store(it.to_string());
+        let log = self.log();
+        let found = log.by_digest(digest).map_err(store)?;
+        let (index, entry) = found.ok_or_else(|| FetchError::Unknown(digest.to_string()))?;
+        let stored = || self.0.store.blobs().open(&entry.blake3);
+        let source = match stored().map_err(|it| FetchError::Store(it.to_string()))? {
+            Some(blob) => Content::Stored(Arc::new(blob)),
+            None => {
+                let attests = log.attests(&entry.purl).map_err(store)?;
+                let hints = attests.into_iter().map(|it| it.node).collect();
+                match self.0.hub.fetch(&entry, hints)? {
+                    Some(arrival) => Content::Arriving(arrival),
+                    None => match stored().map_err(|it| FetchError::Store(it.to_string()))? {
+                        Some(blob) => Content::Stored(Arc::new(blob)),
+                        None => return Err(FetchError::NoSource(entry.blake3)),
+                    },
+                }
+            }
+        };
+        let (entry, node) = (Arc::new(entry), self.clone());
+        Ok(Artifact { entry, index, source, node })
+    }
+
+    /// Whether an artifact is stored here, whole.
+    pub fn stores(&self, blake3: &Blake3) -> bool {
+        self.0.store.blobs().contains(blake3).unwrap_or(false)
+    }
+
+    /// Where the stored bytes came from, if they came from peers.
+    pub fn origin_of(&self, blake3: &Blake3) -> Option<OriginRecord> {
+        let bytes = self.0.store.meta().get("origin", &blake3.0).ok().flatten()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Keeps an artifact whatever the quota says, or no longer.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Store`] if it is not stored, or the store fails.
+    pub async fn pin(&self, blake3: Blake3, pinned: bool) -> Result<(), NodeError> {
+        let store = self.0.store.clone();
+        let pin = move || store.blobs().set_pinned(&blake3, pinned);
+        match self.0.pool.run(pin).await.map_err(|_| NodeError::Closed)? {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(NodeError::Store(format!("{blake3} is not stored here"))),
+            Err(error) => Err(NodeError::Store(error.to_string())),
+        }
+    }
+
+    /// Finishes or rolls back what is in flight, and waits for it. Later calls fail.
+    pub async fn shutdown(&self) {
+        let (done, ended) = async_channel::bounded(1);
+        if self.0.commands.send(Command::Stop(done)).await.is_ok() {
+            let _ = ended.recv().await;
+        }
+        self.0.shared.wait_for(|it| it.is_closed().then_some(())).await;
+        let threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(threads) = threads {
+            threads.stop();
+        }
+    }
+
+    /// Waits until the node has stopped, by whatever cause; tells the cause if it was a failure.
+    pub async fn stopped(&self) -> Option<String> {
+        self.0.shared.wait_for(|it| it.is_closed().then_some(())).await;
+        self.0.shared.failure()
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Result<T, NodeError> {
+        let (reply, answer) = async_channel::bounded(1);
+        self.0.commands.send(command(reply)).await.map_err(|_| self.gone())?;
+        answer.recv().await.map_err(|_| self.gone())
+    }
+
+    fn gone(&self) -> NodeError {
+        self.0.shared.failure().map_or(NodeError::Closed, NodeError::Failed)
+    }
+}
+
+/// Where the bytes of a stored artifact came from.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+pub struct OriginRecord {
+    /// When the last byte came.
+    pub fetched: WallTime,
+    /// How long it took. Unit: milliseconds.
+    pub millis: u64,
+    /// Bytes by source: a node, or `upstream`.
+    pub sources: Vec<(String, u64)>,
+}
+
+/// An open artifact; cheap to clone. Only verified bytes are given out.
+#[derive(Clone)]
+pub struct Artifact {
+    entry: Arc<AddArtifact>,
+    index: u64,
+    source: Content,
+    node: Node,
+}
+
+#[derive(Clone)]
+enum Content {
+    Stored(Arc<Blob>),
+    Arriving(Arc<Arrival>),
+}
+
+impl Artifact {
+    /// What the log says of it.
+    pub fn entry(&self) -> &AddArtifact {
+        &self.entry
+    }
+
+    /// Index in the log.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// Its length. Unit: bytes.
+    pub fn size(&self) -> u64 {
+        self.entry.size
+    }
+
+    /// The bytes from `offset` on, at most `bytes_max`, as soon as some have come; none at the end.
+    ///
+    /// # Errors
+    ///
+    /// An [`io::Error`] that says why the artifact does not come.
+    pub async fn read(&self, offset: u64, bytes_max: usize) -> io::Result<Bytes> {
+        let left = usize::try_from(self.size().saturating_sub(offset)).unwrap_or(usize::MAX);
+        let len = bytes_max.min(left);
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        loop {
+            let bytes = match &self.source {
+                Content::Stored(blob) => Some(self.read_stored(blob.clone(), offset, len).await?),
+                Content::Arriving(arrival) => self.read_arriving(arrival, offset, len).await?,
+            };
+            if let Some(bytes) = bytes {
+                return Ok(bytes);
+            }
+        }
+    }
+
+    async fn read_stored(&self, blob: Arc<Blob>, offset: u64, len: usize) -> io::Result<Bytes> {
+        let read = move || {
+            let mut buffer = vec![0; len];
+            let count = blob.read_at(offset, &mut buffer)?;
+            buffer.truncate(count);
+            Ok::<_, crate::store::StoreError>(Bytes::from(buffer))
+        };
+        let read = self.node.0.pool.run(read).await.map_err(io::Error::other)?;
+        read.map_err(io::Error::other)
+    }
+
+    /// `None` if the artifact was finished meanwhile: then it is read from the store.
+    async fn read_arriving(
+        &self,
+        arrival: &Arc<Arrival>,
+        offset: u64,
+        len: usize,
+    ) -> io::Result<Option<Bytes>> {
+        let is_stored = arrival.wait_for(offset).await.map_err(io::Error::other)?;
+        if !is_stored {
+            let arrival = arrival.clone();
+            let read = move || {
+                let mut buffer = vec![0; len];
+                let count = arrival.read_at(offset, &mut buffer)?;
+                Ok::<_, crate::store::StoreError>(count.map(|count| {
+                    buffer.truncate(count);
+                    Bytes::from(buffer)
+                }))
+            };
+            let read = self.node.0.pool.run(read).await.map_err(io::Error::other)?;
+            if let Some(bytes) = read.map_err(io::Error::other)? {
+                return Ok(Some(bytes));
+            }
+        }
+        arrival.ended().await.map_err(io::Error::other)?;
+        let (store, root) = (self.node.0.store.clone(), arrival.root());
+        let open = move || store.blobs().open(&root);
+        let blob = self.node.0.pool.run(open).await.map_err(io::Error::other)?;
+        let blob = blob.map_err(io::Error::other)?;
+        let blob = blob.ok_or_else(|| io::Error::other("the artifact was evicted meanwhile"))?;
+        self.read_stored(Arc::new(blob), offset, len).await.map(Some)
+    }
+
+    /// Waits until the whole artifact is stored.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`] if it does not come.
+    pub async fn complete(&self) -> Result<(), FetchError> {
+        match &self.source {
+            Content::Stored(_) => Ok(()),
+            Content::Arriving(arrival) => arrival.ended().await,
+        }
+    }
+
+    /// The logged digest by `algorithm`, if there is one.
+    pub fn digest(&self, algorithm: Algorithm) -> Option<Digest> {
+        digest_of(&self.entry, algorithm)
+    }
+}
+
+/// The logged digest of an artifact by `algorithm`, if there is one.
+pub fn digest_of(entry: &AddArtifact, algorithm: Algorithm) -> Option<Digest> {
+    match algorithm {
+        Algorithm::Blake3 => Some(entry.blake3.into()),
+        Algorithm::Sha256 => Some(entry.sha256.into()),
+        Algorithm::Sha512 | Algorithm::Sha1 | Algorithm::Md5 => {
+            entry.digests.iter().find(|it| it.algorithm() == algorithm).cloned()
+        }
+    }
+}

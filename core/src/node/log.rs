@@ -1,0 +1,257 @@
+//! The log as embedders read it: queries, proofs, checkpoints. Synchronous, microseconds.
+
+use std::sync::Arc;
+
+use crate::base::{Digest, Sha256};
+use crate::node::shared::Shared;
+use crate::proto::chain::{Genesis, MemberSet, SetChange};
+use crate::proto::log::entry::{AddArtifact, Attest, BindTag, Entry};
+use crate::proto::log::proof;
+use crate::proto::log::query::{Query, QueryError};
+use crate::proto::log::tile::{TileKind, TilePath, encode_bundle};
+use crate::proto::log::waybill::{Waybill, WaybillError};
+use crate::store::{Found, Page, Row, Store, StoreError};
+
+/// Why the log did not answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LogError {
+    /// The query is malformed.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The store failed.
+    #[error("the store: {0}")]
+    Store(#[from] StoreError),
+    /// There is no such leaf.
+    #[error("the log has no entry {0}")]
+    NoEntry(u64),
+    /// No checkpoint covers the entry yet.
+    #[error("no checkpoint covers entry {0} yet; authorized nodes cosign within seconds")]
+    NotCosigned(u64),
+    /// The proof could not be packed.
+    #[error("no waybill: {0}")]
+    Waybill(#[from] WaybillError),
+    /// A stored hash is missing.
+    #[error("no proof: {0}")]
+    Proof(#[from] proof::ProofError),
+}
+
+/// That a leaf is in the log.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Serialize)]
+pub struct Proof {
+    /// Index of the leaf.
+    pub index: u64,
+    /// Leaves of the tree.
+    pub size: u64,
+    /// Root of the tree.
+    pub root: Sha256,
+    /// Hashes from the leaf to the root (RFC 6962, 2.1.1).
+    pub path: Vec<Sha256>,
+}
+
+/// Read access to the log; cheap to clone.
+#[derive(Clone)]
+pub struct Log {
+    pub(crate) store: Arc<Store>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) genesis: Arc<Genesis>,
+}
+
+impl Log {
+    /// Leaves in the log.
+    pub fn size(&self) -> u64 {
+        self.store.chain().size().unwrap_or(0)
+    }
+
+    /// Number of the last block.
+    pub fn height(&self) -> u64 {
+        self.store.chain().tip().ok().flatten().map_or(0, |it| it.height)
+    }
+
+    /// A leaf with its block.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::NoEntry`] if the log is shorter.
+    pub fn entry(&self, index: u64) -> Result<Row, LogError> {
+        let chain = self.store.chain();
+        let leaf = chain.leaf(index)?.ok_or(LogError::NoEntry(index))?;
+        let entry = Entry::from_bytes(&leaf).map_err(|_| LogError::NoEntry(index))?;
+        let height = chain.height_of(index)?.unwrap_or(0);
+        let time = chain.header(height)?.map(|it| it.seal.time).unwrap_or_default();
+        let removed = self.store.index().removed(index)?;
+        Ok(Row { index, height, time, entry, removed })
+    }
+
+    /// The rows of a query.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Store`] if the store fails.
+    pub fn find(&self, query: &Query) -> Result<Page, LogError> {
+        Ok(self.store.index().find(query)?)
+    }
+
+    /// The artifact with a digest of any algorithm, unless it was withdrawn.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Store`] if the store fails.
+    pub fn by_digest(&self, digest: &Digest) -> Result<Option<(u64, AddArtifact)>, LogError> {
+        Ok(self.store.index().by_digest(digest)?.and_then(standing))
+    }
+
+    /// All files of a package version that were not withdrawn, in the order of the log.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Store`] if the store fails.
+    pub fn package(&self, purl: &str) -> Result<Vec<(u64, AddArtifact)>, LogError> {
+        Ok(self.store.index().package(purl)?.into_iter().filter_map(standing).collect())
+    }
+
+    /// One file of a package version, unless it was withdrawn.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Store`] if the store fails.
+    pub fn file(&self, purl: &str, file: &str) -> Result<Option<(u64, AddArtifact)>, LogError> {
+        Ok(self.store.index().file(purl, file)?.and_then(standing))
+    }
+
+    /// Who attested a package version.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Store`] if the store fails.
+    pub fn attests(&self, purl: &str) -> Result<Vec<Attest>, LogError> {
+        let Some(subject) = self.store.index().package_subject(purl)? else {
+            return Ok(Vec::new());
+        };
+        let found = self.store.index().attestations(&subject)?;
+        Ok(found.into_iter().map(|(_, it)| it).collect())
+    }
+
+    /// The newest binding of a tag.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Store`] if the store fails.
+    pub fn tag(
+        &self,
+        registry: &str,
+        repository: &str,
+        tag: &str,
+    ) -> Result<Option<(u64, BindTag)>, LogError> {
+        Ok(self.store.index().tag(registry, repository, tag)?)
+    }
+
+    /// Names of a repository's tags after `after`, sorted by bytes, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Store`] if the store fails.
+    pub fn tags(
+        &self,
+        registry: &str,
+        repository: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<String>, LogError> {
+        let found = self.store.index().tags(registry, repository, after, limit)?;
+        Ok(found.into_iter().map(|(_, it)| it.tag).collect())
+    }
+
+    /// Versions of a package such as `maven/g/a`, sorted by bytes, at most 1,000 after `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Store`] if the store fails.
+    pub fn versions(&self, package: &str, after: &str) -> Result<Vec<String>, LogError> {
+        let found = self.store.index().versions(package, after, 1_000)?;
+        Ok(found.into_iter().map(|(it, _)| it).collect())
+    }
+
+    /// The newest checkpoint: a signed note (C2SP) that stock tools verify.
+    pub fn checkpoint(&self) -> Option<String> {
+        self.shared.checkpoint().map(|(_, note)| note)
+    }
+
+    /// A tile or an entry bundle by its C2SP path; `None` if the log is not that long.
+    pub fn tile(&self, path: &str) -> Option<Vec<u8>> {
+        let path: TilePath = path.parse().ok()?;
+        let chain = self.store.chain();
+        if !path.exists_at(self.checkpoint_size()) {
+            return None;
+        }
+        match path.kind() {
+            TileKind::Hashes(_) => crate::proto::log::tile::hash_tile(chain, path).ok(),
+            TileKind::Entries => {
+                let (from, count) = (path.start(), u64::from(path.width()));
+                let leaves = chain.leaves(from, from + count).ok()?;
+                encode_bundle(leaves.iter().map(Vec::as_slice)).ok()
+            }
+        }
+    }
+
+    /// That leaf `index` is in the log as of the newest checkpoint, else as of now.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::NoEntry`] if the log is shorter.
+    pub fn proof(&self, index: u64) -> Result<Proof, LogError> {
+        let covered = self.checkpoint_size();
+        let size = if index < covered { covered } else { self.size() };
+        self.proof_at(index, size)
+    }
+
+    fn proof_at(&self, index: u64, size: u64) -> Result<Proof, LogError> {
+        let chain = self.store.chain();
+        let root = chain.root_at(size)?.filter(|_| index < size);
+        let root = root.ok_or(LogError::NoEntry(index))?;
+        let path = proof::inclusion(chain, index, size)?;
+        Ok(Proof { index, size, root, path })
+    }
+
+    /// A waybill: proves offline that leaf `index` is in the log.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::NotCosigned`] if no checkpoint covers the leaf yet.
+    pub fn waybill(&self, index: u64) -> Result<String, LogError> {
+        let leaf = self.store.chain().leaf(index)?.ok_or(LogError::NoEntry(index))?;
+        let (status, note) = self.shared.checkpoint().ok_or(LogError::NotCosigned(index))?;
+        if status.size <= index {
+            return Err(LogError::NotCosigned(index));
+        }
+        let path = self.proof_at(index, status.size)?.path;
+        Ok(Waybill::pack(leaf, index, path, note, self.set_changes()?)?.to_string())
+    }
+
+    /// Every change of the authorized nodes with its proof, oldest first.
+    fn set_changes(&self) -> Result<Vec<SetChange>, LogError> {
+        let rows = self.store.meta().scan("changes", b"", None)?;
+        let changes = rows.iter().filter_map(|(_, value)| {
+            crate::base::codec::decode::<SetChange>(value, usize::MAX).ok()
+        });
+        Ok(changes.collect())
+    }
+
+    /// What outsiders configure to verify checkpoints: a C2SP tlog-policy.
+    pub fn policy(&self) -> String {
+        crate::proto::log::policy::export(&self.genesis.origin, &self.members())
+    }
+
+    /// The authorized nodes now.
+    pub fn members(&self) -> MemberSet {
+        let known = self.shared.known().map(|it| it.snapshot.members);
+        known.unwrap_or_else(|| self.genesis.member_set())
+    }
+
+    fn checkpoint_size(&self) -> u64 {
+        self.shared.checkpoint().map_or(0, |(it, _)| it.size)
+    }
+}
+
+fn standing(found: Found) -> Option<(u64, AddArtifact)> {
+    found.removed.is_none().then_some((found.index, found.artifact))
+}

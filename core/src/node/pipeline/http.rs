@@ -1,0 +1,482 @@
+//! An HTTP client for upstreams: careful with credentials, patient with failures, never endless.
+//!
+//! ```text
+//! send ── attempt ── exchange, exchange, …     redirects, at most REDIRECTS_MAX
+//!   │        └ again after 429, 5xx, a broken connection (see `retry`)
+//!   └ once more with new credentials after 401
+//! ```
+//!
+//! * Plain `http` only on this machine and for hosts that the owner listed; never after `https`.
+//! * An upstream elsewhere cannot redirect to this machine.
+//! * Credentials go to the host they are for, and do not follow redirects to another.
+//! * No compression: the bytes on the wire are the bytes that are hashed.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ureq::http::{HeaderMap, Response, header};
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+use ureq::{Agent, Body, Timeout};
+use url::Url;
+
+use crate::base::Time;
+use crate::node::pipeline::address::{is_loopback, parse_upstream, redact, without_credentials};
+use crate::node::pipeline::error::PipelineError;
+use crate::node::pipeline::job::Cancel;
+use crate::node::pipeline::proxy::Proxies;
+use crate::node::pipeline::retry::{Patience, Retry, Setback, retry_after};
+use crate::node::pipeline::transfer::Pace;
+
+/// Most redirects of one attempt; the next one is an error.
+const REDIRECTS_MAX: usize = 5;
+
+/// Longest header of an answer. Unit: bytes.
+const HEADER_BYTES_MAX: usize = 64 * 1_024;
+
+/// Unit of reading. Unit: bytes.
+pub(crate) const CHUNK_BYTES: usize = 64 * 1_024;
+
+/// How the client behaves.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// To find the host, connect and agree on TLS.
+    pub connect_timeout: Duration,
+    /// From the request to the header of the answer.
+    pub first_byte_timeout: Duration,
+    /// Without a single byte, in a body.
+    pub stall_timeout: Duration,
+    /// How often and for how long to try again.
+    pub patience: Patience,
+    /// Which requests go through a proxy.
+    pub proxies: Proxies,
+    /// Hosts (with their port, if it is not 80) that may be asked without TLS. This machine
+    /// always may.
+    pub insecure: BTreeSet<String>,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            first_byte_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(30),
+            patience: Patience::default(),
+            proxies: Proxies::default(),
+            insecure: BTreeSet::new(),
+        }
+    }
+}
+
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
+
+/// The client. Keeps connections open between requests; may be shared by threads.
+pub struct Client {
+    direct: Agent,
+    proxied: Vec<(String, Agent)>,
+    config: HttpConfig,
+    pub(crate) clock: Clock,
+    seed: AtomicU64,
+}
+
+/// One request.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// What is asked for, in words for messages.
+    pub what: &'a str,
+    /// Where it is.
+    pub url: &'a str,
+    /// Media types that are understood; anything if `None`.
+    pub accept: Option<&'a str>,
+    /// Answers a 401.
+    pub credentials: Option<&'a dyn Credentials>,
+}
+
+/// Knows how to answer the question "who are you?".
+pub trait Credentials {
+    /// The value of `Authorization`, if one is known already.
+    fn authorization(&self) -> Option<String>;
+
+    /// Gets a new one for `challenge`, the value of `WWW-Authenticate`. Answers whether there is
+    /// one now; asked at most once for each request.
+    ///
+    /// # Errors
+    ///
+    /// [`PipelineError`] if getting one failed.
+    fn renew(&self, challenge: &str, cancel: &Cancel) -> Result<bool, PipelineError>;
+}
+
+/// Asks for the rest of a body.
+pub(crate) struct Resume {
+    /// Where the rest starts. Unit: bytes.
+    pub(crate) offset: u64,
+    /// Says which version of the body is meant, if the digest does not.
+    pub(crate) validator: Option<String>,
+}
+
+/// A successful answer.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+    url: Url,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// Why an attempt failed.
+enum Failure {
+    Final(PipelineError),
+    Again(Setback),
+}
+
+impl Client {
+    /// A client. `clock` measures transfers; `seed` spreads retries.
+    ///
+    /// The certificates that are trusted are the machine's; `SSL_CERT_FILE` and `SSL_CERT_DIR`
+    /// replace them, as for other programs.
+    ///
+    /// # Errors
+    ///
+    /// [`PipelineError::Setup`] if a proxy is not usable.
+    pub fn new(config: HttpConfig, clock: Clock, seed: u64) -> Result<Self, PipelineError> {
+        let proxied = config.proxies.parse()?.into_iter();
+        let proxied = proxied.map(|(text, proxy)| (text, agent(&config, Some(proxy))));
+        Ok(Self {
+            direct: agent(&config, None),
+            proxied: proxied.collect(),
+            config,
+            clock,
+            seed: AtomicU64::new(seed),
+        })
+    }
+
+    /// Asks for the header alone.
+    ///
+    /// # Errors
+    ///
+    /// [`PipelineError`], after the retries that [`HttpConfig::patience`] allows.
+    pub fn head(&self, request: &Request<'_>, cancel: &Cancel) -> Result<HeaderMap, PipelineError> {
+        let mut retry = self.retry();
+        let answer = self.send("HEAD", request, None, &mut retry, cancel)?;
+        Ok(answer.headers)
+    }
+
+    /// Gets a body of at most `bytes_max` bytes into memory.
+    ///
+    /// # Errors
+    ///
+    /// [`PipelineError`], after the retries that [`HttpConfig::patience`] allows.
+    pub fn get(
+        &self,
+        request: &Request<'_>,
+        bytes_max: usize,
+        cancel: &Cancel,
+    ) -> Result<(HeaderMap, Vec<u8>), PipelineError> {
+        let mut retry = self.retry();
+        loop {
+            let answer = self.send("GET", request, None, &mut retry, cancel)?;
+            let mut bytes = Vec::new();
+            let limit = (bytes_max as u64).saturating_add(1);
+            let mut pace = Pace::new(&self.clock, 0);
+            let mut reader = answer.body.into_reader().take(limit);
+            let mut chunk = vec![0; CHUNK_BYTES];
+            let cut = loop {
+                cancel.check()?;
+                match reader.read(&mut chunk) {
+                    Ok(0) => break None,
+                    Ok(count) => bytes.extend_from_slice(chunk.get(..count).unwrap_or_default()),
+                    Err(error) => break Some(describe(error.into())),
+                }
+                if let Err(problem) = pace.check(bytes.len() as u64) {
+                    break Some(problem);
+                }
+            };
+            if bytes_max < bytes.len() {
+                let (what, max) = (request.what.to_owned(), bytes_max as u64);
+                return Err(PipelineError::TooLarge { what, max });
+            }
+            let Some(problem) = cut else {
+                return Ok((answer.headers, bytes));
+            };
+            retry.pause(
+                Setback::broken(problem),
+                "GET",
+                &redact(request.url),
+                cancel,
+            )?;
+        }
+    }
+
+    pub(crate) fn retry(&self) -> Retry {
+        let seed = self.seed.fetch_add(1, Ordering::Relaxed);
+        Retry::new(self.config.patience, seed)
+    }
+
+    /// Sends a request until it is answered with 2xx, or with 416 if it was for a rest.
+    pub(crate) fn send(
+        &self,
+        method: &'static str,
+        request: &Request<'_>,
+        resume: Option<&Resume>,
+        retry: &mut Retry,
+        cancel: &Cancel,
+    ) -> Result<Answer, PipelineError> {
+        let first = parse_upstream(request.url)?;
+        let mut is_renewed = false;
+        loop {
+            cancel.check()?;
+            let setback = match self.attempt(method, &first, request, resume) {
+                Ok(answer) if answer.status == 401 && !is_renewed => {
+                    is_renewed = true;
+                    if renew(&answer, &first, request, cancel)? {
+                        continue;
+                    }
+                    return Err(refusal(&answer, request));
+                }
+                Ok(answer) => match judge(&answer, resume.is_some()) {
+                    Verdict::Success => return Ok(answer),
+                    Verdict::Refused => return Err(refusal(&answer, request)),
+                    Verdict::Again(setback) => setback,
+                },
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Again(setback)) => setback,
+            };
+            retry.pause(setback, method, &redact(request.url), cancel)?;
+        }
+    }
+
+    /// Sends a request once and follows redirects.
+    fn attempt(
+        &self,
+        method: &'static str,
+        first: &Url,
+        request: &Request<'_>,
+        resume: Option<&Resume>,
+    ) -> Result<Answer, Failure> {
+        let mut url = first.clone();
+        let mut authorization = request.credentials.and_then(Credentials::authorization);
+        for _ in 0..=REDIRECTS_MAX {
+            self.check_target(first, &url).map_err(Failure::Final)?;
+            let authorization_here = authorization.as_deref();
+            let response = self.exchange(method, &url, request, authorization_here, resume)?;
+            let (parts, body) = response.into_parts();
+            let answer = Answer {
+                status: parts.status.as_u16(),
+                headers: parts.headers,
+                body,
+                url: url.clone(),
+            };
+            let is_redirect = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
+            let Some(location) = answer.header("location").filter(|_| is_redirect) else {
+                return Ok(answer);
+            };
+            let next = url.join(location).map_err(|_| {
+                Failure::Again(Setback::broken("it redirects to something that is no URL"))
+            })?;
+            // The next host must not learn what is meant for this one.
+            if next.origin() != url.origin() {
+                authorization = None;
+            }
+            url = without_credentials(next);
+        }
+        let problem = format!("more than {REDIRECTS_MAX} redirects");
+        Err(Failure::Final(network(method, first.as_str(), problem)))
+    }
+
+    fn exchange(
+        &self,
+        method: &'static str,
+        url: &Url,
+        request: &Request<'_>,
+        authorization: Option<&str>,
+        resume: Option<&Resume>,
+    ) -> Result<Response<Body>, Failure> {
+        let mut builder = ureq::http::Request::builder()
+            .method(method)
+            .uri(url.as_str())
+            .header(header::ACCEPT, request.accept.unwrap_or("*/*"));
+        if let Some(authorization) = authorization {
+            builder = builder.header(header::AUTHORIZATION, authorization);
+        }
+        if let Some(resume) = resume {
+            builder = builder.header(header::RANGE, format!("bytes={}-", resume.offset));
+            if let Some(validator) = &resume.validator {
+                builder = builder.header(header::IF_RANGE, validator);
+            }
+        }
+        let failed = |problem| Failure::Final(network(method, url.as_str(), problem));
+        let outgoing = builder.body(()).map_err(|it| failed(it.to_string()))?;
+        let proxy = self.config.proxies.proxy_of(url);
+        let agent = self
+            .proxied
+            .iter()
+            .find_map(|(text, agent)| (Some(text.as_str()) == proxy).then_some(agent))
+            .unwrap_or(&self.direct);
+        agent.run(outgoing).map_err(|error| {
+            if is_hopeless(&error) {
+                failed(describe(error))
+            } else {
+                Failure::Again(Setback::broken(describe(error)))
+            }
+        })
+    }
+
+    /// Whether `url` may be asked, given that the caller asked for `first`.
+    pub(crate) fn check_target(&self, first: &Url, url: &Url) -> Result<(), PipelineError> {
+        let is_local = is_loopback(url);
+        if is_local && !is_loopback(first) {
+            let text = format!(
+                "{} redirects to this machine, which is refused",
+                redact(first.as_str())
+            );
+            return Err(PipelineError::Unsupported(text));
+        }
+        let authority = match (url.host_str(), url.port()) {
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            (host, _) => host.unwrap_or_default().to_owned(),
+        };
+        match url.scheme() {
+            "https" => Ok(()),
+            "http" if first.scheme() == "https" => Err(PipelineError::Unsupported(format!(
+                "{} redirects from https to http, which is refused",
+                redact(first.as_str())
+            ))),
+            "http" if is_local || self.config.insecure.contains(&authority) => Ok(()),
+            "http" => Err(PipelineError::Setup(format!(
+                "{} has no TLS; use https, or list `{authority}` as insecure",
+                redact(url.as_str())
+            ))),
+            other => Err(PipelineError::Unsupported(format!(
+                "{} has the scheme `{other}`; want https",
+                redact(url.as_str())
+            ))),
+        }
+    }
+}
+
+/// What an answer's status means.
+enum Verdict {
+    Success,
+    Again(Setback),
+    Refused,
+}
+
+fn judge(answer: &Answer, is_rest: bool) -> Verdict {
+    match answer.status {
+        200..=299 => Verdict::Success,
+        416 if is_rest => Verdict::Success,
+        408 | 425 | 429 | 500 | 502 | 503 | 504 => {
+            let retry_after = retry_after(&answer.headers);
+            Verdict::Again(Setback {
+                problem: format!("it answered {}", answer.status),
+                retry_after,
+                is_limit: answer.status == 429 || (answer.status == 503 && retry_after.is_some()),
+            })
+        }
+        _ => Verdict::Refused,
+    }
+}
+
+/// Answers a 401 if it came from the host that was asked.
+fn renew(
+    answer: &Answer,
+    first: &Url,
+    request: &Request<'_>,
+    cancel: &Cancel,
+) -> Result<bool, PipelineError> {
+    match (request.credentials, answer.header("www-authenticate")) {
+        (Some(credentials), Some(challenge)) if answer.url.origin() == first.origin() => {
+            credentials.renew(challenge, cancel)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// The error for an answer that will not change.
+fn refusal(answer: &Answer, request: &Request<'_>) -> PipelineError {
+    let url = redact(request.url);
+    let what = request.what.to_owned();
+    match answer.status {
+        404 | 410 => PipelineError::NotFound { what, url },
+        status @ (401 | 403) => PipelineError::Unauthorized { url, status },
+        status => PipelineError::Malformed {
+            what,
+            problem: format!("{url} answered {status}"),
+        },
+    }
+}
+
+fn agent(config: &HttpConfig, proxy: Option<ureq::Proxy>) -> Agent {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .root_certs(RootCerts::PlatformVerifier)
+        .unversioned_rustls_crypto_provider(provider)
+        .build();
+    Agent::config_builder()
+        .tls_config(tls)
+        .proxy(proxy)
+        .user_agent(concat!("kogge/", env!("CARGO_PKG_VERSION")))
+        .accept_encoding("identity")
+        .http_status_as_error(false)
+        // Redirects are followed here, where it is known who may learn what.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .max_response_header_size(HEADER_BYTES_MAX)
+        .timeout_resolve(Some(config.connect_timeout))
+        .timeout_connect(Some(config.connect_timeout))
+        .timeout_recv_response(Some(config.first_byte_timeout))
+        .timeout_per_read(Some(config.stall_timeout))
+        .timeout_per_write(Some(config.stall_timeout))
+        .build()
+        .new_agent()
+}
+
+fn network(method: &'static str, url: &str, problem: String) -> PipelineError {
+    let url = redact(url);
+    PipelineError::Network {
+        method,
+        url,
+        problem,
+    }
+}
+
+/// Whether another attempt would fail the same way.
+fn is_hopeless(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::BadUri(_)
+        | ureq::Error::Http(_)
+        | ureq::Error::InvalidProxyUrl
+        | ureq::Error::LargeResponseHeader(..)
+        | ureq::Error::Tls(_)
+        | ureq::Error::Pem(_)
+        | ureq::Error::Rustls(_) => true,
+        // rustls reports a certificate that is not trusted this way.
+        ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
+    }
+}
+
+/// An error of the connection in words.
+pub(crate) fn describe(error: ureq::Error) -> String {
+    match error {
+        ureq::Error::Timeout(Timeout::Resolve) => "its name was not resolved in time".into(),
+        ureq::Error::Timeout(Timeout::Connect) => "no connection in time".into(),
+        ureq::Error::Timeout(Timeout::RecvResponse) => "no answer in time".into(),
+        ureq::Error::Timeout(_) => "the connection stalled".into(),
+        ureq::Error::HostNotFound => "its name is unknown".into(),
+        ureq::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,420 @@
+//! The loop: takes what happened, lets the engine decide, carries out the effects in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_channel::{Receiver, Sender};
+use futures_lite::future;
+use libp2p::Multiaddr;
+
+use crate::base::NodeId;
+use crate::net::{NetEvent, NetHandle};
+use crate::node::builder::Builder;
+use crate::node::clock::Clock;
+use crate::node::dials::Dials;
+use crate::node::event::Event;
+use crate::node::executor::{Pool, Tasks};
+use crate::node::flow::{Effect, Engine, Input};
+use crate::node::shared::{Known, Shared};
+use crate::node::share::Hub;
+use crate::node::vault::NodeVault;
+use crate::proto::build::{BuildId, BuildSpec, BuildStatus, Refusal};
+use crate::proto::heads::Verdict;
+use crate::proto::log::checkpoint::Checkpoint;
+use crate::proto::pool::Change;
+use crate::store::{Store, StoreError, Wal};
+
+/// Things that happened inside and wait for the loop; who reports them waits above that.
+pub(crate) const INTERNAL_MAX: usize = 1_024;
+
+/// Commands of the owner that wait for the loop; callers wait above that.
+pub(crate) const COMMANDS_MAX: usize = 256;
+
+/// Inputs that are taken before the status view is renewed.
+const TURNS_MAX: u32 = 64;
+
+/// What the owner asks of the loop.
+pub(crate) enum Command {
+    /// Ask for a package.
+    Build(BuildSpec, Sender<Result<BuildStatus, Refusal>>),
+    /// How a build stands.
+    BuildStatus(BuildId, Sender<Option<BuildStatus>>),
+    /// How all builds stand.
+    Builds(Sender<Vec<BuildStatus>>),
+    /// Consent to a change.
+    Mark(Change, Sender<Result<(), String>>),
+    /// The changes that wait for consent.
+    Changes(Sender<Vec<crate::proto::pool::Marks>>),
+    /// Stop. The sender is dropped when everything is stopped.
+    Stop(Sender<()>),
+}
+
+/// What happened inside.
+pub(crate) enum Internal {
+    /// An input for the engine.
+    Input(Input),
+    /// The store failed.
+    StoreFailed(StoreError),
+}
+
+pub(crate) struct Loop {
+    pub(crate) engine: Engine<NodeVault>,
+    pub(crate) net: NetHandle,
+    pub(crate) net_events: Receiver<NetEvent>,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) internal: (Sender<Internal>, Receiver<Internal>),
+    pub(crate) faults: Receiver<(NodeId, String)>,
+    pub(crate) store: Arc<Store>,
+    /// Taken out while the pool writes to it.
+    pub(crate) wal: Option<Wal>,
+    pub(crate) pool: Pool,
+    pub(crate) tasks: Tasks,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) clock: Clock,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) builder: Builder,
+    pub(crate) dials: Dials,
+    pub(crate) listening: Vec<Multiaddr>,
+    pub(crate) links: BTreeMap<NodeId, String>,
+}
+
+enum Turn {
+    Net(NetEvent),
+    Command(Command),
+    Internal(Internal),
+    Fault(NodeId, String),
+    Deadline,
+    Over,
+}
+
+/// Why the loop ended by itself.
+pub(crate) type Fatal = String;
+
+impl Loop {
+    /// Runs until it is told to stop, or cannot go on.
+    pub(crate) async fn run(mut self) {
+        let mut stopping = None;
+        let outcome = self.turns(&mut stopping).await;
+        if let Err(reason) = &outcome {
+            tracing::error!(%reason, "the node stops");
+        }
+        self.shared.stopped(outcome.err());
+        self.hub.close();
+        self.builder.close();
+        self.save().await;
+        self.net.shutdown().await;
+        self.pool.close().await;
+        self.shared.closed();
+        drop(self);
+        drop(stopping);
+    }
+
+    async fn turns(&mut self, stopping: &mut Option<Sender<()>>) -> Result<(), Fatal> {
+        self.perform().await?;
+        let mut turns = 0;
+        loop {
+            let turn = self.next().await;
+            let (now, wall) = (self.clock.now(), self.clock.wall());
+            match turn {
+                Turn::Net(event) => self.net_event(event),
+                Turn::Command(Command::Stop(done)) => {
+                    *stopping = Some(done);
+                    return Ok(());
+                }
+                Turn::Command(command) => self.command(command),
+                Turn::Internal(Internal::Input(input)) => self.engine.handle(now, wall, input),
+                Turn::Internal(Internal::StoreFailed(error)) => return Err(error.to_string()),
+                Turn::Fault(peer, reason) => {
+                    self.engine.handle(now, wall, Input::Fault { peer, reason });
+                }
+                Turn::Deadline => self.engine.handle(now, wall, Input::Tick),
+                Turn::Over => return Err("the network stopped".into()),
+            }
+            self.perform().await?;
+            turns += 1;
+            if turns % TURNS_MAX == 0 || self.net_events.is_empty() {
+                self.publish_status();
+                future::yield_now().await;
+            }
+        }
+    }
+
+    async fn next(&self) -> Turn {
+        let net = async { self.net_events.recv().await.map_or(Turn::Over, Turn::Net) };
+        let command = async {
+            match self.commands.recv().await {
+                Ok(command) => Turn::Command(command),
+                Err(_) => future::pending().await,
+            }
+        };
+        let internal = async {
+            match self.internal.1.recv().await {
+                Ok(it) => Turn::Internal(it),
+                Err(_) => future::pending().await,
+            }
+        };
+        let fault = async {
+            match self.faults.recv().await {
+                Ok((peer, reason)) => Turn::Fault(peer, reason),
+                Err(_) => future::pending().await,
+            }
+        };
+        let deadline = async {
+            match self.engine.next_deadline() {
+                Some(at) => {
+                    async_io::Timer::at(self.clock.instant(at)).await;
+                    Turn::Deadline
+                }
+                None => future::pending().await,
+            }
+        };
+        // Our own results first: they free memory; then the owner; then peers.
+        future::or(
+            future::or(internal, future::or(command, fault)),
+            future::or(deadline, net),
+        )
+        .await
+    }
+
+    fn command(&mut self, command: Command) {
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        match command {
+            Command::Build(spec, reply) => {
+                let _ = reply.try_send(self.engine.submit(now, wall, spec));
+            }
+            Command::BuildStatus(id, reply) => {
+                let _ = reply.try_send(self.engine.builds_machine().status(&id));
+            }
+            Command::Builds(reply) => {
+                let _ = reply.try_send(self.engine.builds_machine().list().collect());
+            }
+            Command::Mark(change, reply) => {
+                let _ = reply.try_send(self.engine.mark(now, wall, change));
+            }
+            Command::Changes(reply) => {
+                let _ = reply.try_send(self.engine.changes().collect());
+            }
+            Command::Stop(_) => (),
+        }
+    }
+
+    fn net_event(&mut self, event: NetEvent) {
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        let input = match event {
+            NetEvent::Listening { address } => {
+                self.shared.event(Event::Listening { address: address.to_string() });
+                self.listening.push(address);
+                self.listening_input()
+            }
+            NetEvent::Expired { address } => {
+                self.listening.retain(|it| *it != address);
+                self.listening_input()
+            }
+            NetEvent::ListenFailed { error, .. } => {
+                self.shared.listen_failed(error.to_string());
+                return;
+            }
+            NetEvent::Connected { peer, address, is_outbound } => {
+                self.links.insert(peer, address.to_string());
+                self.shared.linked(peer, address.to_string());
+                let dialled = self.dials.connected(&peer, &address, is_outbound);
+                Input::Connected { peer, dialled }
+            }
+            NetEvent::Disconnected { peer, reason } => {
+                self.links.remove(&peer);
+                self.hub.left(&peer);
+                self.shared.link_lost(peer, reason.to_string());
+                Input::Disconnected { peer, reason: reason.to_string() }
+            }
+            NetEvent::DialFailed { peer, address, error } => {
+                tracing::debug!(?address, %error, "dial failed");
+                match self.dials.failed(&self.net, peer, address) {
+                    Some(dial) => Input::DialFailed { dial },
+                    None => return,
+                }
+            }
+            NetEvent::Identified { peer, agent, listens, .. } => {
+                self.shared.identified(peer, agent);
+                for address in listens {
+                    let address = address.to_string();
+                    self.engine.handle(now, wall, Input::Learned { peer, address });
+                }
+                return;
+            }
+            NetEvent::Frame { peer, protocol, bytes } => {
+                Input::Frame { peer, protocol, bytes: bytes.into_vec() }
+            }
+            NetEvent::Inbound { peer, stream } => {
+                self.hub.inbound(peer, stream);
+                return;
+            }
+            NetEvent::Gossip { topic, id, source, bytes, .. } => {
+                Input::Gossip { topic, id, source, bytes }
+            }
+            NetEvent::Providers { providers, .. } => {
+                // A holder that answers joins the running downloads when it is admitted.
+                for peer in providers.into_iter().filter(|it| !self.links.contains_key(it)) {
+                    let _ = self.net.dial_peer(peer);
+                }
+                return;
+            }
+            NetEvent::Ping { peer, rtt } => {
+                self.shared.rtt(peer, rtt);
+                return;
+            }
+        };
+        self.engine.handle(now, wall, input);
+    }
+
+    fn listening_input(&self) -> Input {
+        let addresses: Vec<String> = self.listening.iter().map(Multiaddr::to_string).collect();
+        self.shared.listening(&addresses);
+        Input::Listening(addresses)
+    }
+
+    /// Carries out what the engine wants, in order.
+    async fn perform(&mut self) -> Result<(), Fatal> {
+        let mut records = Vec::new();
+        loop {
+            let effects = self.engine.take();
+            if effects.is_empty() {
+                break;
+            }
+            for effect in effects {
+                if let Effect::Wal(record) = effect {
+                    records.push(record);
+                    continue;
+                }
+                // What tells others waits until what it rests on is durable.
+                if !records.is_empty() && !matches!(effect, Effect::Event(_)) {
+                    self.write_wal(None, std::mem::take(&mut records)).await?;
+                }
+                self.effect(effect).await?;
+            }
+        }
+        if records.is_empty() { Ok(()) } else { self.write_wal(None, records).await }
+    }
+
+    async fn write_wal(&mut self, reset: Option<u64>, records: Vec<Vec<u8>>) -> Result<(), Fatal> {
+        let Some(mut wal) = self.wal.take() else {
+            return Err("the consensus journal is not open".into());
+        };
+        let write = move || {
+            let written = reset.map_or(Ok(()), |height| wal.reset(height));
+            let written = written.and_then(|()| records.iter().try_for_each(|it| wal.append(it)));
+            let written = written.and_then(|()| wal.sync());
+            (wal, written)
+        };
+        let (wal, written) = self.pool.run(write).await.map_err(|it| it.to_string())?;
+        self.wal = Some(wal);
+        written.map_err(|error| format!("the consensus journal: {error}"))
+    }
+
+    async fn effect(&mut self, effect: Effect) -> Result<(), Fatal> {
+        match effect {
+            Effect::Send { peer, protocol, bytes } => {
+                if let Err(error) = self.net.send(peer, protocol, bytes) {
+                    tracing::debug!(%peer, %protocol, %error, "not sent");
+                }
+            }
+            Effect::Publish { topic, bytes } => {
+                if let Err(error) = self.net.publish(topic, bytes) {
+                    tracing::debug!(%error, "not published");
+                }
+            }
+            Effect::Judge { id, source, verdict } => {
+                let verdict = match verdict {
+                    Verdict::Accept => crate::net::Verdict::Accept,
+                    Verdict::Ignore => crate::net::Verdict::Ignore,
+                    Verdict::Reject => crate::net::Verdict::Reject,
+                };
+                let _ = self.net.validate(id, source, verdict);
+            }
+            Effect::Admitted { peer, hello } => {
+                self.hub.admitted(peer);
+                self.shared.admitted(peer, &hello);
+            }
+            Effect::Refuse { peer, rejection } => {
+                tracing::debug!(%peer, %rejection, "refused");
+                self.shared.refused(peer, rejection.to_string());
+                self.hub.left(&peer);
+                let _ = self.net.disconnect(peer);
+            }
+            Effect::Ban { peer, reason, time } => {
+                tracing::warn!(%peer, reason, "banned");
+                self.shared.banned(peer, reason);
+                self.hub.left(&peer);
+                let _ = self.net.ban(peer, time);
+            }
+            Effect::Dial { dial, peer, addresses } => {
+                if let Some(dial) = self.dials.start(&self.net, dial, peer, addresses) {
+                    let input = Internal::Input(Input::DialFailed { dial });
+                    let _ = self.internal.0.try_send(input);
+                }
+            }
+            Effect::FetchBootstrap { url } => self.builder.fetch_bootstrap(url),
+            Effect::Members(_) | Effect::BuildChanged(_) => self.save_builds(),
+            Effect::ResetWal(height) => self.write_wal(Some(height), Vec::new()).await?,
+            Effect::Wal(_) => (),
+            Effect::Append { block, certificate } => {
+                let height = block.block().height();
+                let (state, reply) = (block.next().to_bytes(), self.internal.0.clone());
+                self.store.chain().append(block.block(), &certificate, state, move |result| {
+                    let _ = reply.send_blocking(match result {
+                        Ok(()) => Internal::Input(Input::Appended { height }),
+                        Err(error) => Internal::StoreFailed(error),
+                    });
+                });
+            }
+            Effect::PersistHead(head) => self.persist_head(head),
+            Effect::KeepCheckpoint { size, note, signers } => {
+                self.shared.keep_checkpoint(size, &note, signers, self.clock.wall());
+                let store = self.store.clone();
+                self.pool.detach(move || {
+                    if let Err(error) = store.chain().put_checkpoint(size, &note) {
+                        tracing::error!(%error, "a checkpoint was not kept");
+                    }
+                });
+            }
+            Effect::RunBuild { id, run, spec } => self.builder.run(id, run, spec),
+            Effect::CancelBuild { id, run } => self.builder.cancel(id, run),
+            Effect::Event(event) => self.shared.event(event),
+            Effect::Fatal(reason) => return Err(reason),
+        }
+        Ok(())
+    }
+
+    fn persist_head(&self, head: Checkpoint) {
+        let (store, reply) = (self.store.clone(), self.internal.0.clone());
+        self.pool.detach(move || {
+            let persisted = store.chain().persist_signed_head(head.size, head.root);
+            let _ = reply.send_blocking(match persisted {
+                Ok(()) => Internal::Input(Input::HeadPersisted(head)),
+                Err(error) => Internal::StoreFailed(error),
+            });
+        });
+    }
+
+    fn publish_status(&self) {
+        let now = self.clock.now();
+        let snapshot = self.engine.snapshot(now);
+        let tip = self.engine.durable_tip();
+        self.shared.snapshot(Known { snapshot, tip, downloads: self.hub.downloads() });
+    }
+
+    /// Unfinished builds survive a restart.
+    fn save_builds(&self) {
+        let pending: Vec<_> = self.engine.builds_machine().pending().collect();
+        self.builder.save(pending);
+    }
+
+    /// What is nice to have after a restart.
+    async fn save(&mut self) {
+        let book = self.engine.book().to_bytes();
+        let store = self.store.clone();
+        let saved = self.pool.run(move || store.meta().put("peers", b"book", &book)).await;
+        if let Ok(Err(error)) = saved {
+            tracing::warn!(%error, "the address book was not saved");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! An artifact on its way to the disk, readable as far as it has come.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use event_listener::Event;
+
+use crate::base::{Blake3, Sha256};
+use crate::node::share::fetch::FetchError;
+use crate::proto::exchange::group::{GROUP_BYTES, byte_range, group_count};
+use crate::proto::exchange::verify::Verified;
+use crate::proto::schedule::Ranges;
+use crate::store::{Staging, StoreError};
+
+/// The artifact and what has come of it.
+pub(crate) struct Arrival {
+    root: Blake3,
+    size: u64,
+    sha256: Sha256,
+    /// `None` once it is finished or given up.
+    staging: RwLock<Option<Staging>>,
+    state: Mutex<State>,
+    changed: Event,
+}
+
+struct State {
+    /// Groups that are verified and written; readable, not necessarily durable.
+    have: Ranges,
+    /// The byte that a reader waits for.
+    wanted: Option<u64>,
+    end: Option<Result<(), FetchError>>,
+}
+
+impl Arrival {
+    /// An artifact of which `staging` may hold groups from an earlier attempt.
+    pub(crate) fn new(root: Blake3, size: u64, sha256: Sha256, staging: Staging) -> Arc<Self> {
+        let mut have = Ranges::new();
+        staging.groups().into_iter().for_each(|it| have.insert(it));
+        Arc::new(Self {
+            root,
+            size,
+            sha256,
+            staging: RwLock::new(Some(staging)),
+            state: Mutex::new(State { have, wanted: None, end: None }),
+            changed: Event::new(),
+        })
+    }
+
+    pub(crate) fn root(&self) -> Blake3 {
+        self.root
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(crate) fn have(&self) -> Ranges {
+        self.state().have.clone()
+    }
+
+    /// The byte that a reader waits for.
+    pub(crate) fn wanted(&self) -> Option<u64> {
+        self.state().wanted
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn end(&self) -> Option<Result<(), FetchError>> {
+        self.state().end.clone()
+    }
+
+    /// Writes verified pieces; they become readable. Blocks on the disk.
+    pub(crate) fn write(&self, pieces: Vec<Verified<Vec<u8>>>) -> Result<(), StoreError> {
+        let staging = self.staging.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(staging) = staging.as_ref() else {
+            return Ok(()); // Finished meanwhile: a group that came twice.
+        };
+        let mut groups = Ranges::new();
+        for piece in pieces {
+            match piece {
+                Verified::Node(node) => staging.write_outboard_at(node.offset(), node.bytes())?,
+                Verified::Group(group) => {
+                    staging.write_at(group.offset(), group.bytes())?;
+                    groups.insert(group.index()..group.index() + 1);
+                }
+            }
+        }
+        let mut state = self.state();
+        for run in groups.iter() {
+            staging.mark(run.clone());
+            state.have.insert(run);
+        }
+        drop(state);
+        self.changed.notify(usize::MAX);
+        Ok(())
+    }
+
+    /// Makes what was written so far survive a crash. Blocks on the disk.
+    pub(crate) fn checkpoint(&self) -> Result<(), StoreError> {
+        let staging = self.staging.read().unwrap_or_else(PoisonError::into_inner);
+        staging.as_ref().map_or(Ok(()), Staging::checkpoint)
+    }
+
+    /// Makes the artifact visible in the store. Blocks on the disk.
+    pub(crate) fn finish(&self) -> Result<(), StoreError> {
+        let staging = self.staging.write().unwrap_or_else(PoisonError::into_inner).take();
+        staging.map_or(Ok(()), |it| it.finish(self.sha256))
+    }
+
+    /// Ends the arrival for its readers. What is durable stays for a later attempt.
+    pub(crate) fn close(&self, end: Result<(), FetchError>) {
+        if end.is_err() {
+            self.staging.write().unwrap_or_else(PoisonError::into_inner).take();
+        }
+        self.state().end.get_or_insert(end);
+        self.changed.notify(usize::MAX);
+    }
+
+    /// Waits until the byte at `offset` is readable; true if the artifact is in the store instead.
+    pub(crate) async fn wait_for(&self, offset: u64) -> Result<bool, FetchError> {
+        loop {
+            let changed = self.changed.listen();
+            {
+                let mut state = self.state();
+                match &state.end {
+                    Some(Ok(())) => return Ok(true),
+                    Some(Err(error)) => return Err(error.clone()),
+                    None if state.have.contains(offset / GROUP_BYTES as u64) => return Ok(false),
+                    None => state.wanted = Some(offset),
+                }
+            }
+            self.changed.notify_additional(usize::MAX);
+            changed.await;
+        }
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn ended(&self) -> Result<(), FetchError> {
+        loop {
+            let changed = self.changed.listen();
+            if let Some(end) = self.end() {
+                return end;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until a reader wants another byte than `known`.
+    pub(crate) async fn wanted_other_than(&self, known: Option<u64>) -> Option<u64> {
+        loop {
+            let changed = self.changed.listen();
+            let wanted = self.wanted();
+            if wanted != known {
+                return wanted;
+            }
+            changed.await;
+        }
+    }
+
+    /// Reads bytes that have come, from `offset` on; `None` if it was finished meanwhile. Blocks on
+    /// the disk.
+    pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<Option<usize>, StoreError> {
+        let readable = self.readable(offset);
+        let len = buffer.len().min(usize::try_from(readable).unwrap_or(usize::MAX));
+        let staging = self.staging.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(staging) = staging.as_ref() else {
+            return Ok(None);
+        };
+        staging.read_at(offset, buffer.get_mut(..len).unwrap_or_default()).map(Some)
+    }
+
+    /// Bytes from `offset` on that have come without a gap.
+    fn readable(&self, offset: u64) -> u64 {
+        let state = self.state();
+        let group = offset / GROUP_BYTES as u64;
+        let run = state.have.iter().find(|it| it.contains(&group));
+        run.map_or(0, |it| byte_range(self.size, &it).end.saturating_sub(offset))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The groups of an artifact of `size` bytes that are not in `have`.
+pub(crate) fn missing(size: u64, have: &Ranges) -> u64 {
+    group_count(size).saturating_sub(have.len())
+}

@@ -1,0 +1,327 @@
+//! The driver of one download: carries out what `proto/exchange/download` decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_channel::{Receiver, Sender};
+use futures_lite::future;
+
+use crate::base::{Blake3, NodeId};
+use crate::node::share::arrival::{Arrival, missing};
+use crate::node::share::hub::Hub;
+use crate::node::share::lane::{Command, Report};
+use crate::proto::exchange::download::{Config, Download, Effect, Failure, Input};
+use crate::proto::exchange::message::Want;
+use crate::proto::exchange::presence::Presence;
+use crate::proto::schedule::Ranges;
+
+/// Reports that wait for the driver; lanes wait above that.
+const REPORTS_MAX: usize = 1_024;
+
+/// Bytes that are written before they are made to survive a crash.
+const CHECKPOINT_BYTES: u64 = 16 << 20;
+
+/// A peer whose lane has too much to do is asked again after this long.
+const LANE_BUSY_RETRY: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// Why an artifact cannot be read.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum FetchError {
+    /// The log does not have it, or it was withdrawn.
+    #[error("{0} is not in the log")]
+    Unknown(String),
+    /// Nobody has it.
+    #[error("no connected node has {0}; is a node that stores it running?")]
+    NoSource(Blake3),
+    /// Somebody has it, but nothing came for too long.
+    #[error("{root} stalled: {missing} groups did not come in time")]
+    Stalled {
+        /// The artifact.
+        root: Blake3,
+        /// Groups of 64 KiB.
+        missing: u64,
+    },
+    /// Too many peers sent something else.
+    #[error("too many peers sent wrong bytes for {0}")]
+    Hostile(Blake3),
+    /// Too many downloads.
+    #[error("too many downloads run; try again later")]
+    Busy,
+    /// The disk or the quota.
+    #[error("the store: {0}")]
+    Store(String),
+    /// The node shuts down.
+    #[error("the node is shutting down")]
+    Closed,
+}
+
+/// Runs the download of `arrival` to its end. `key` is the package, under which the DHT knows
+/// holders; `hints` probably have it, because they attested it.
+pub(crate) async fn drive(hub: Arc<Hub>, arrival: Arc<Arrival>, key: String, hints: Vec<NodeId>) {
+    let root = arrival.root();
+    let end = Driver::new(hub.clone(), arrival.clone(), key, hints).run().await;
+    if let Err(error) = &end {
+        tracing::info!(%root, %error, "download failed");
+    }
+    hub.over(&root);
+    arrival.close(end);
+}
+
+struct Driver {
+    hub: Arc<Hub>,
+    arrival: Arc<Arrival>,
+    key: String,
+    hints: Vec<NodeId>,
+    machine: Download<NodeId>,
+    effects: Vec<Effect<NodeId>>,
+    reports: (Sender<(NodeId, Report)>, Receiver<(NodeId, Report)>),
+    answers: (Sender<(NodeId, Vec<Presence>)>, Receiver<(NodeId, Vec<Presence>)>),
+    durable: (Sender<Result<Ranges, String>>, Receiver<Result<Ranges, String>>),
+    lanes: BTreeMap<NodeId, Sender<Command>>,
+    asked: BTreeSet<NodeId>,
+    wanted: Option<u64>,
+    /// Written and not yet durable. Unit: bytes.
+    loose: u64,
+    is_syncing: bool,
+}
+
+enum Turn {
+    Report(NodeId, Report),
+    Answer(NodeId, Vec<Presence>),
+    Durable(Result<Ranges, String>),
+    Joined,
+    Wanted(Option<u64>),
+    Deadline,
+    Closed,
+}
+
+impl Driver {
+    fn new(hub: Arc<Hub>, arrival: Arc<Arrival>, key: String, hints: Vec<NodeId>) -> Self {
+        let config = Config { progress_timeout: hub.limits.fetch_timeout, ..Config::default() };
+        let mut effects = Vec::new();
+        let (now, size) = (hub.clock.now(), arrival.size());
+        let machine = Download::new(now, config, size, &arrival.have(), &mut effects);
+        Self {
+            hub,
+            arrival,
+            key,
+            hints,
+            machine,
+            effects,
+            reports: async_channel::bounded(REPORTS_MAX),
+            answers: async_channel::bounded(REPORTS_MAX),
+            durable: async_channel::bounded(1),
+            lanes: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            wanted: None,
+            loose: 0,
+            is_syncing: false,
+        }
+    }
+
+    async fn run(mut self) -> Result<(), FetchError> {
+        loop {
+            for effect in std::mem::take(&mut self.effects) {
+                if let Some(end) = self.perform(effect).await {
+                    return end;
+                }
+            }
+            if !self.effects.is_empty() {
+                continue;
+            }
+            self.sync();
+            match self.turn().await {
+                Turn::Report(peer, report) => self.report(peer, report).await?,
+                Turn::Answer(source, answers) => {
+                    let has = answers.into_iter().next().unwrap_or_default();
+                    self.feed(Input::SourceAdded { source, has });
+                }
+                Turn::Durable(Ok(groups)) => {
+                    self.is_syncing = false;
+                    for run in groups.iter() {
+                        self.feed(Input::Durable { groups: run });
+                    }
+                }
+                Turn::Durable(Err(problem)) => return Err(FetchError::Store(problem)),
+                Turn::Joined => self.ask_peers().await,
+                Turn::Wanted(wanted) => {
+                    self.wanted = wanted;
+                    if let Some(offset) = wanted {
+                        self.feed(Input::Want { offset });
+                    }
+                }
+                Turn::Deadline => {
+                    let now = self.hub.clock.now();
+                    self.machine.expire(now, &mut self.effects);
+                }
+                Turn::Closed => return Err(FetchError::Closed),
+            }
+        }
+    }
+
+    async fn turn(&self) -> Turn {
+        let joined = self.hub.joined.listen();
+        if self.arrival.end().is_some() {
+            return Turn::Closed;
+        }
+        let report = async {
+            match self.reports.1.recv().await {
+                Ok((peer, report)) => Turn::Report(peer, report),
+                Err(_) => Turn::Closed,
+            }
+        };
+        let answer = async {
+            match self.answers.1.recv().await {
+                Ok((peer, answers)) => Turn::Answer(peer, answers),
+                Err(_) => Turn::Closed,
+            }
+        };
+        let durable = async {
+            self.durable.1.recv().await.map_or(Turn::Closed, Turn::Durable)
+        };
+        let other = async {
+            let wanted = async {
+                Turn::Wanted(self.arrival.wanted_other_than(self.wanted).await)
+            };
+            let joined = async {
+                joined.await;
+                Turn::Joined
+            };
+            let deadline = async {
+                match self.machine.next_deadline() {
+                    Some(at) => {
+                        async_io::Timer::at(self.hub.clock.instant(at)).await;
+                        Turn::Deadline
+                    }
+                    None => future::pending().await,
+                }
+            };
+            future::or(future::or(wanted, joined), deadline).await
+        };
+        future::or(future::or(report, answer), future::or(durable, other)).await
+    }
+
+    fn feed(&mut self, input: Input<NodeId>) {
+        self.machine.handle(self.hub.clock.now(), input, &mut self.effects);
+    }
+
+    async fn report(&mut self, source: NodeId, report: Report) -> Result<(), FetchError> {
+        match report {
+            Report::Arrived { id, groups } => {
+                self.loose += (groups.end - groups.start) * GROUP;
+                self.feed(Input::Arrived { id, groups });
+            }
+            Report::Ended { id } => self.feed(Input::Ended { id }),
+            Report::NotFound { id } => self.feed(Input::NotFound { id }),
+            Report::Busy { id, retry_after } => self.feed(Input::Busy { id, retry_after }),
+            Report::Refused { fault } => {
+                self.lanes.remove(&source);
+                self.feed(Input::Refused { source, fault });
+            }
+            Report::Gone => {
+                self.lanes.remove(&source);
+                self.asked.remove(&source);
+                self.feed(Input::SourceGone { source });
+            }
+            Report::Disk { problem } => return Err(FetchError::Store(problem)),
+        }
+        Ok(())
+    }
+
+    /// Returns the end of the download.
+    async fn perform(&mut self, effect: Effect<NodeId>) -> Option<Result<(), FetchError>> {
+        match effect {
+            Effect::Request { source, id, groups } => self.request(source, id, groups),
+            Effect::CancelRequest { source, id } => {
+                if let Some(lane) = self.lanes.get(&source) {
+                    let _ = lane.try_send(Command::Cancel { root: self.arrival.root(), id });
+                }
+            }
+            // The lane has told the loop, which bans; the machine only names it.
+            Effect::Ban { .. } => (),
+            Effect::Avoid { source, reason } => {
+                tracing::debug!(peer = %source, ?reason, "a source disappointed");
+            }
+            Effect::NeedSources => {
+                // A holder that is not connected is dialled by the loop when the DHT names it.
+                let _ = self.hub.net.providers(self.key.as_bytes());
+                self.asked.clear();
+                self.ask_peers().await;
+            }
+            Effect::Done => {
+                let arrival = self.arrival.clone();
+                let finished = self.hub.pool.run(move || arrival.finish()).await;
+                return Some(match finished {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(error)) => Err(FetchError::Store(error.to_string())),
+                    Err(_) => Err(FetchError::Closed),
+                });
+            }
+            Effect::Failed(failure) => {
+                let root = self.arrival.root();
+                return Some(Err(match failure {
+                    Failure::NoSource => FetchError::NoSource(root),
+                    Failure::Stalled { missing } => FetchError::Stalled { root, missing },
+                    Failure::Hostile => FetchError::Hostile(root),
+                    Failure::Cancelled => FetchError::Closed,
+                }));
+            }
+        }
+        None
+    }
+
+    fn request(&mut self, source: NodeId, id: u64, groups: std::ops::Range<u64>) {
+        let want = Want { root: self.arrival.root(), size: self.arrival.size(), groups };
+        let (arrival, report) = (self.arrival.clone(), self.reports.0.clone());
+        let command = Command::Get { id, want, arrival, report };
+        match self.lanes.get(&source).map(|it| it.try_send(command)) {
+            Some(Ok(())) => (),
+            Some(Err(async_channel::TrySendError::Full(_))) => {
+                self.feed(Input::Busy { id, retry_after: LANE_BUSY_RETRY });
+            }
+            Some(Err(async_channel::TrySendError::Closed(_))) | None => {
+                self.lanes.remove(&source);
+                self.asked.remove(&source);
+                self.feed(Input::SourceGone { source });
+            }
+        }
+    }
+
+    /// Asks every admitted peer that was not asked yet; those that attested come first.
+    async fn ask_peers(&mut self) {
+        let mut peers = self.hub.known();
+        peers.sort_by_key(|it| !self.hints.contains(it));
+        for peer in peers {
+            if !self.asked.insert(peer) {
+                continue;
+            }
+            let Some(lane) = self.hub.lane(peer).await else {
+                self.asked.remove(&peer);
+                continue;
+            };
+            let (roots, answer) = (vec![self.arrival.root()], self.answers.0.clone());
+            if lane.try_send(Command::Have { roots, answer }).is_ok() {
+                self.lanes.insert(peer, lane);
+            } else {
+                self.asked.remove(&peer);
+            }
+        }
+    }
+
+    /// Makes what was written survive a crash, in the background, a good piece at a time.
+    fn sync(&mut self) {
+        let is_last = missing(self.arrival.size(), &self.arrival.have()) == 0;
+        if self.is_syncing || self.loose == 0 || (self.loose < CHECKPOINT_BYTES && !is_last) {
+            return;
+        }
+        (self.is_syncing, self.loose) = (true, 0);
+        let (arrival, done) = (self.arrival.clone(), self.durable.0.clone());
+        self.hub.pool.detach(move || {
+            let have = arrival.have();
+            let result = arrival.checkpoint().map(|()| have).map_err(|it| it.to_string());
+            let _ = done.try_send(result);
+        });
+    }
+}
+
+const GROUP: u64 = crate::proto::exchange::group::GROUP_BYTES as u64;

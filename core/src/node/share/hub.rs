@@ -1,0 +1,321 @@
+//! The lanes of this node, the downloads that run, and what peers gave and got.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_channel::Sender;
+use event_listener::Event;
+
+use crate::base::{Blake3, NodeId, Time};
+use crate::net::{NetHandle, Stream};
+use crate::node::clock::Clock;
+use crate::node::config::Limits;
+use crate::node::executor::{Pool, Tasks};
+use crate::node::share::arrival::Arrival;
+use crate::node::share::lane::{self, COMMANDS_MAX, Command};
+use crate::node::share::{fetch, serve};
+use crate::node::status::TransferStatus;
+use crate::proto::exchange::arrival::Fault;
+use crate::proto::exchange::verify::Refused;
+use crate::proto::limit::{Budget, Rate};
+use crate::proto::log::entry::AddArtifact;
+use crate::store::Blobs;
+
+/// Downloads that run at once; further ones are refused.
+pub(crate) const DOWNLOADS_MAX: usize = 1_024;
+
+/// Peers whose traffic is remembered; the counts of others are only in the sums.
+const PEERS_MAX: usize = 4_096;
+
+/// What peers gave and got, and what the owner allows.
+pub(crate) struct Peers {
+    clock: Clock,
+    share: bool,
+    has_limits: bool,
+    up: Mutex<Budget<NodeId>>,
+    down: Mutex<Budget<NodeId>>,
+    received: AtomicU64,
+    sent: AtomicU64,
+    upstream: AtomicU64,
+    bad_proofs: AtomicU64,
+    spurious: AtomicU64,
+    by_peer: Mutex<BTreeMap<NodeId, (u64, u64)>>,
+    /// Provable faults go to the loop, which bans.
+    faults: Sender<(NodeId, String)>,
+}
+
+impl Peers {
+    pub(crate) fn new(clock: Clock, limits: &Limits, faults: Sender<(NodeId, String)>) -> Self {
+        let budget = |rate: Option<u64>| {
+            let whole = rate.map_or(Rate::Unlimited, Rate::BytesPerSecond);
+            Mutex::new(Budget::new(whole, Rate::Unlimited, clock.now()))
+        };
+        Self {
+            clock,
+            share: limits.share,
+            has_limits: limits.upload.is_some() || limits.download.is_some(),
+            up: budget(limits.upload),
+            down: budget(limits.download),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            upstream: AtomicU64::new(0),
+            bad_proofs: AtomicU64::new(0),
+            spurious: AtomicU64::new(0),
+            by_peer: Mutex::default(),
+            faults,
+        }
+    }
+
+    /// Whether artifacts are given to peers at all.
+    pub(crate) fn shares(&self) -> bool {
+        self.share
+    }
+
+    /// Waits until `bytes` may be sent to `peer`.
+    pub(crate) async fn pace_upload(&self, peer: &NodeId, bytes: u64) {
+        while self.has_limits {
+            let now = self.clock.now();
+            let next = {
+                let mut budget = lock(&self.up);
+                if budget.try_take(peer, bytes, now) {
+                    return;
+                }
+                budget.next_at(peer, bytes, now)
+            };
+            self.sleep_until(next).await;
+        }
+    }
+
+    /// Charges `bytes` that came from `peer`, and waits until the debt is earned back: meanwhile
+    /// nothing more is read, and the transport slows the sender down.
+    pub(crate) async fn pace_download(&self, peer: &NodeId, bytes: u64) {
+        if !self.has_limits {
+            return;
+        }
+        let now = self.clock.now();
+        let next = {
+            let mut budget = lock(&self.down);
+            budget.take(peer, bytes, now);
+            budget.next_at(peer, 0, now)
+        };
+        if next != Some(now) {
+            self.sleep_until(next).await;
+        }
+    }
+
+    async fn sleep_until(&self, time: Option<Time>) {
+        match time {
+            Some(time) => drop(async_io::Timer::at(self.clock.instant(time)).await),
+            // A rate of zero: never.
+            None => futures_lite::future::pending().await,
+        }
+    }
+
+    pub(crate) fn received(&self, peer: &NodeId, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+        self.count(peer, |it| it.0 += bytes);
+    }
+
+    pub(crate) fn sent(&self, peer: &NodeId, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+        self.count(peer, |it| it.1 += bytes);
+    }
+
+    pub(crate) fn from_upstream(&self, bytes: u64) {
+        self.upstream.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn count(&self, peer: &NodeId, add: impl FnOnce(&mut (u64, u64))) {
+        let mut by_peer = lock(&self.by_peer);
+        if by_peer.len() < PEERS_MAX || by_peer.contains_key(peer) {
+            add(by_peer.entry(*peer).or_default());
+        }
+    }
+
+    /// Bytes received from and sent to `peer`.
+    pub(crate) fn of(&self, peer: &NodeId) -> (u64, u64) {
+        lock(&self.by_peer).get(peer).copied().unwrap_or_default()
+    }
+
+    /// A reply was refused.
+    pub(crate) fn refused(&self, peer: &NodeId, fault: &Fault) {
+        let counter = match fault {
+            Fault::Refused { refused: Refused::Trailing, .. } | Fault::Unrequested { .. } => {
+                &self.spurious
+            }
+            _ => &self.bad_proofs,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.fault(*peer, format!("exchange: {fault}"));
+    }
+
+    /// A provable fault. Lost if the loop has too many already; the next one comes.
+    pub(crate) fn fault(&self, peer: NodeId, reason: String) {
+        let _ = self.faults.try_send((peer, reason));
+    }
+
+    pub(crate) fn status(&self) -> TransferStatus {
+        TransferStatus {
+            received: self.received.load(Ordering::Relaxed),
+            sent: self.sent.load(Ordering::Relaxed),
+            upstream: self.upstream.load(Ordering::Relaxed),
+            bad_proofs: self.bad_proofs.load(Ordering::Relaxed),
+            spurious: self.spurious.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Lanes and downloads.
+pub(crate) struct Hub {
+    pub(crate) net: NetHandle,
+    pub(crate) tasks: Tasks,
+    pub(crate) pool: Pool,
+    pub(crate) blobs: Blobs,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    /// Notified when a peer is admitted.
+    pub(crate) joined: Event,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    admitted: BTreeSet<NodeId>,
+    lanes: BTreeMap<NodeId, Sender<Command>>,
+    downloads: BTreeMap<Blake3, Arc<Arrival>>,
+    is_closed: bool,
+}
+
+impl Hub {
+    pub(crate) fn new(
+        net: NetHandle,
+        tasks: Tasks,
+        pool: Pool,
+        blobs: Blobs,
+        peers: Arc<Peers>,
+        clock: Clock,
+        limits: Limits,
+    ) -> Arc<Self> {
+        let (joined, state) = (Event::new(), Mutex::default());
+        Arc::new(Self { net, tasks, pool, blobs, peers, clock, limits, joined, state })
+    }
+
+    /// A peer passed the handshake: it may be asked.
+    pub(crate) fn admitted(&self, peer: NodeId) {
+        self.state().admitted.insert(peer);
+        self.joined.notify(usize::MAX);
+    }
+
+    /// The link to a peer is gone.
+    pub(crate) fn left(&self, peer: &NodeId) {
+        let mut state = self.state();
+        state.admitted.remove(peer);
+        if let Some(lane) = state.lanes.remove(peer) {
+            lane.close();
+        }
+    }
+
+    /// A peer opened a stream: serve it, if it was admitted.
+    pub(crate) fn inbound(&self, peer: NodeId, stream: Stream) {
+        if !self.state().admitted.contains(&peer) {
+            return; // Dropping the stream resets it; the peer tries again.
+        }
+        let (blobs, pool, peers) = (self.blobs.clone(), self.pool.clone(), self.peers.clone());
+        self.tasks.spawn_net(serve::run(peer, stream, blobs, pool, peers));
+    }
+
+    /// Peers that may be asked.
+    pub(crate) fn known(&self) -> Vec<NodeId> {
+        self.state().admitted.iter().copied().collect()
+    }
+
+    /// The lane to `peer`, opened if there is none; `None` if it cannot be opened.
+    pub(crate) async fn lane(&self, peer: NodeId) -> Option<Sender<Command>> {
+        if let Some(lane) = self.state().lanes.get(&peer).filter(|it| !it.is_closed()) {
+            return Some(lane.clone());
+        }
+        let stream = self.net.open(peer).await.ok()?;
+        let (commands, received) = async_channel::bounded(COMMANDS_MAX);
+        {
+            let mut state = self.state();
+            if let Some(lane) = state.lanes.get(&peer).filter(|it| !it.is_closed()) {
+                return Some(lane.clone()); // Somebody else was faster; our stream is reset.
+            }
+            if !state.admitted.contains(&peer) || state.is_closed {
+                return None;
+            }
+            state.lanes.insert(peer, commands.clone());
+        }
+        let run = lane::run(peer, stream, received, self.pool.clone(), self.peers.clone());
+        self.tasks.spawn_net(run);
+        Some(commands)
+    }
+
+    /// The running download of an artifact.
+    pub(crate) fn download(&self, root: &Blake3) -> Option<Arc<Arrival>> {
+        self.state().downloads.get(root).cloned()
+    }
+
+    /// Number of running downloads.
+    pub(crate) fn downloads(&self) -> usize {
+        self.state().downloads.len()
+    }
+
+    /// The download of `file`, started if it does not run; `None` if the store has it already.
+    /// Blocks on the disk.
+    pub(crate) fn fetch(
+        self: &Arc<Self>,
+        file: &AddArtifact,
+        hints: Vec<NodeId>,
+    ) -> Result<Option<Arc<Arrival>>, fetch::FetchError> {
+        let mut state = self.state();
+        if let Some(running) = state.downloads.get(&file.blake3) {
+            return Ok(Some(running.clone()));
+        }
+        if state.is_closed {
+            return Err(fetch::FetchError::Closed);
+        }
+        if DOWNLOADS_MAX <= state.downloads.len() {
+            return Err(fetch::FetchError::Busy);
+        }
+        // Under the lock, so that there is one download however many ask at once.
+        let begun = self.blobs.begin(file.blake3, file.size);
+        let Some(staging) = begun.map_err(|it| fetch::FetchError::Store(it.to_string()))? else {
+            return Ok(None);
+        };
+        let arrival = Arrival::new(file.blake3, file.size, file.sha256, staging);
+        state.downloads.insert(file.blake3, arrival.clone());
+        drop(state);
+        let (hub, it) = (self.clone(), arrival.clone());
+        let key = file.purl.clone();
+        self.tasks.spawn(async move { fetch::drive(hub, it, key, hints).await });
+        Ok(Some(arrival))
+    }
+
+    /// The download is over.
+    pub(crate) fn over(&self, root: &Blake3) {
+        self.state().downloads.remove(root);
+    }
+
+    /// Ends every download and lane.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.is_closed = true;
+        for lane in std::mem::take(&mut state.lanes).into_values() {
+            lane.close();
+        }
+        for arrival in std::mem::take(&mut state.downloads).into_values() {
+            arrival.close(Err(fetch::FetchError::Closed));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,294 @@
+//! The client's end of one exchange stream to a peer.
+//!
+//! One task reads replies and takes commands; verification happens while it reads. Verified pieces
+//! go to the disk on the worker pool, a batch at a time, while the next batch is read.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use async_channel::{Receiver, Sender};
+use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use futures_lite::future;
+
+use crate::base::{Blake3, NodeId};
+use crate::node::executor::Pool;
+use crate::node::share::arrival::Arrival;
+use crate::node::share::hub::Peers;
+use crate::proto::exchange::arrival::{Arrival as Reply, Fault};
+use crate::proto::exchange::message::{Request, Want};
+use crate::proto::exchange::presence::Presence;
+use crate::proto::exchange::replies::Replies;
+use crate::proto::exchange::verify::Verified;
+
+/// Commands that wait for the lane; senders wait above that.
+pub(crate) const COMMANDS_MAX: usize = 64;
+
+/// Bytes that are read from the transport at once.
+const BUFFER_BYTES: usize = 256 * 1_024;
+
+/// Verified bytes that are handed to the disk at once.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// What the lane is asked to do.
+pub(crate) enum Command {
+    /// Fetch groups.
+    Get {
+        /// The asker's number of the request.
+        id: u64,
+        /// What.
+        want: Want,
+        /// Where they go.
+        arrival: Arc<Arrival>,
+        /// Who hears of it.
+        report: Sender<(NodeId, Report)>,
+    },
+    /// Stop a request.
+    Cancel {
+        /// The artifact.
+        root: Blake3,
+        /// The asker's number of the request.
+        id: u64,
+    },
+    /// Ask what the peer has.
+    Have {
+        /// The artifacts.
+        roots: Vec<Blake3>,
+        /// Gets one answer each.
+        answer: Sender<(NodeId, Vec<Presence>)>,
+    },
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// Groups were verified and written.
+    Arrived { id: u64, groups: std::ops::Range<u64> },
+    /// The request ended.
+    Ended { id: u64 },
+    /// The peer has not what was asked for.
+    NotFound { id: u64 },
+    /// The peer has too much to do.
+    Busy { id: u64, retry_after: std::time::Duration },
+    /// The peer sent what does not belong; the lane is closed.
+    Refused { fault: Fault },
+    /// The lane is gone.
+    Gone,
+    /// Our own disk failed.
+    Disk { problem: String },
+}
+
+struct Open {
+    id: u64,
+    root: Blake3,
+    arrival: Arc<Arrival>,
+    report: Sender<(NodeId, Report)>,
+    /// Pieces that are verified and not yet written.
+    pieces: Vec<Verified<Vec<u8>>>,
+    bytes: usize,
+}
+
+/// Runs a lane until the stream or the commands end.
+pub(crate) async fn run<S>(
+    peer: NodeId,
+    stream: S,
+    commands: Receiver<Command>,
+    pool: Pool,
+    peers: Arc<Peers>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (reader, writer) = stream.split();
+    let mut lane = Lane {
+        peer,
+        writer,
+        replies: Replies::new(),
+        open: BTreeMap::new(),
+        asked: BTreeMap::new(),
+        next_id: 0,
+        pool,
+        peers,
+    };
+    let mut reader = BufReader::with_capacity(BUFFER_BYTES, reader);
+    let fault = lane.run(&mut reader, &commands).await;
+    commands.close();
+    lane.end(&commands, fault).await;
+}
+
+struct Lane<W> {
+    peer: NodeId,
+    writer: W,
+    replies: Replies,
+    open: BTreeMap<u32, Open>,
+    asked: BTreeMap<u32, Sender<(NodeId, Vec<Presence>)>>,
+    next_id: u32,
+    pool: Pool,
+    peers: Arc<Peers>,
+}
+
+enum Turn {
+    Read(io::Result<usize>),
+    Command(Option<Command>),
+}
+
+impl<W: AsyncWrite + Unpin> Lane<W> {
+    /// Returns the peer's fault if that is what ended it.
+    async fn run(
+        &mut self,
+        reader: &mut (impl AsyncRead + Unpin),
+        commands: &Receiver<Command>,
+    ) -> Option<Fault> {
+        loop {
+            let turn = {
+                let read = async { Turn::Read(reader.read(self.replies.space()).await) };
+                let command = async { Turn::Command(commands.recv().await.ok()) };
+                future::or(command, read).await
+            };
+            match turn {
+                Turn::Command(Some(command)) => self.command(command).await.ok()?,
+                Turn::Command(None) | Turn::Read(Ok(0) | Err(_)) => return None,
+                Turn::Read(Ok(bytes)) => {
+                    let reply = match self.replies.advance(bytes) {
+                        Ok(reply) => reply,
+                        Err(fault) => return Some(fault),
+                    };
+                    self.peers.pace_download(&self.peer, bytes as u64).await;
+                    if let Some(reply) = reply {
+                        self.reply(reply).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn command(&mut self, command: Command) -> io::Result<()> {
+        let request = match command {
+            Command::Get { id, want, arrival, report } => {
+                let wire = self.next_id();
+                if self.replies.open_get(wire, &want).is_err() {
+                    let _ = report.send((self.peer, Report::NotFound { id })).await;
+                    return Ok(());
+                }
+                let root = want.root;
+                let open = Open { id, root, arrival, report, pieces: Vec::new(), bytes: 0 };
+                self.open.insert(wire, open);
+                Request::Get { id: wire, want }
+            }
+            Command::Cancel { root, id } => {
+                let found = self.open.iter().find(|(_, it)| it.root == root && it.id == id);
+                let Some(wire) = found.map(|(wire, _)| *wire) else {
+                    return Ok(());
+                };
+                self.replies.cancel(wire);
+                Request::Cancel { id: wire }
+            }
+            Command::Have { roots, answer } => {
+                let wire = self.next_id();
+                if self.replies.open_have(wire, roots.len()).is_err() {
+                    return Ok(());
+                }
+                self.asked.insert(wire, answer);
+                Request::Have { id: wire, roots }
+            }
+        };
+        self.writer.write_all(&request.encode()).await?;
+        self.writer.flush().await
+    }
+
+    fn next_id(&mut self) -> u32 {
+        self.next_id = self.next_id.wrapping_add(1);
+        self.next_id
+    }
+
+    async fn reply(&mut self, reply: Reply) {
+        match reply {
+            Reply::Verified { id, piece } => {
+                let Some(open) = self.open.get_mut(&id) else {
+                    return;
+                };
+                if let Verified::Group(group) = &piece {
+                    open.bytes += group.bytes().len();
+                }
+                open.pieces.push(piece);
+                if BATCH_BYTES <= open.bytes {
+                    self.write(id).await;
+                }
+            }
+            Reply::End { id } => {
+                self.write(id).await;
+                self.close(id, |id| Report::Ended { id }).await;
+            }
+            Reply::NotFound { id } => {
+                self.asked.remove(&id);
+                self.close(id, |id| Report::NotFound { id }).await;
+            }
+            Reply::Busy { id, retry_after } => {
+                self.asked.remove(&id);
+                self.close(id, |id| Report::Busy { id, retry_after }).await;
+            }
+            Reply::Has { id, answers } => {
+                if let Some(answer) = self.asked.remove(&id) {
+                    let _ = answer.send((self.peer, answers)).await;
+                }
+            }
+        }
+    }
+
+    /// Hands the verified pieces of a request to the disk and reports them.
+    async fn write(&mut self, wire: u32) {
+        let Some(open) = self.open.get_mut(&wire) else {
+            return;
+        };
+        let pieces = std::mem::take(&mut open.pieces);
+        let bytes = std::mem::take(&mut open.bytes) as u64;
+        let groups: Vec<u64> = pieces
+            .iter()
+            .filter_map(|it| match it {
+                Verified::Group(group) => Some(group.index()),
+                Verified::Node(_) => None,
+            })
+            .collect();
+        let arrival = open.arrival.clone();
+        let written = self.pool.run(move || arrival.write(pieces)).await;
+        let problem = match written {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        let report = match (problem, groups.first(), groups.last()) {
+            (Some(problem), ..) => Report::Disk { problem },
+            (None, Some(first), Some(last)) => {
+                self.peers.received(&self.peer, bytes);
+                Report::Arrived { id: open.id, groups: *first..*last + 1 }
+            }
+            (None, ..) => return,
+        };
+        let _ = open.report.send((self.peer, report)).await;
+    }
+
+    async fn close(&mut self, wire: u32, report: impl FnOnce(u64) -> Report) {
+        if let Some(open) = self.open.remove(&wire) {
+            let _ = open.report.send((self.peer, report(open.id))).await;
+        }
+    }
+
+    /// Tells everybody who waits that nothing more comes.
+    async fn end(mut self, commands: &Receiver<Command>, fault: Option<Fault>) {
+        if let Some(fault) = &fault {
+            self.peers.refused(&self.peer, fault);
+        }
+        let report = || match &fault {
+            Some(fault) => Report::Refused { fault: fault.clone() },
+            None => Report::Gone,
+        };
+        for open in std::mem::take(&mut self.open).into_values() {
+            let _ = open.report.send((self.peer, report())).await;
+        }
+        while let Ok(command) = commands.try_recv() {
+            if let Command::Get { report: to, .. } = command {
+                let _ = to.send((self.peer, report())).await;
+            }
+        }
+        let _ = self.writer.close().await;
+    }
+}

@@ -1,0 +1,94 @@
+//! The engine's view of the store.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::base::{BlockId, Sha256, Subject};
+use crate::node::flow::Vault;
+use crate::proto::chain::Ledger;
+use crate::proto::hello::{Chain, Tip};
+use crate::proto::log::entry::Entry;
+use crate::proto::sync::SyncBlock;
+use crate::store::{Store, StoreError};
+
+/// Reads the store; remembers a read that failed, because absence must not be mistaken for it.
+pub(crate) struct NodeVault {
+    store: Arc<Store>,
+    failure: Mutex<Option<String>>,
+}
+
+impl NodeVault {
+    pub(crate) fn new(store: Arc<Store>) -> Self {
+        Self { store, failure: Mutex::default() }
+    }
+
+    fn read<T: Default>(&self, result: Result<T, StoreError>) -> T {
+        result.unwrap_or_else(|error| {
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.get_or_insert(error.to_string());
+            T::default()
+        })
+    }
+}
+
+impl Ledger for NodeVault {
+    fn package(&self, purl: &str) -> Option<Subject> {
+        self.read(self.store.index().package_subject(purl))
+    }
+
+    fn tag(&self, registry: &str, repository: &str, tag: &str) -> Option<Sha256> {
+        self.read(self.store.index().tag(registry, repository, tag)).map(|(_, it)| it.digest)
+    }
+
+    fn artifact_exists(&self, index: u64) -> bool {
+        let leaf = self.read(self.store.chain().leaf(index));
+        let is_artifact = leaf
+            .and_then(|it| Entry::from_bytes(&it).ok())
+            .is_some_and(|it| matches!(it, Entry::AddArtifact(_)));
+        is_artifact && self.read(self.store.index().removed(index)).is_none()
+    }
+
+    fn block(&self, height: u64) -> Option<BlockId> {
+        self.read(self.store.chain().header(height)).map(|it| it.id())
+    }
+}
+
+impl Chain for NodeVault {
+    fn tip(&self) -> Tip {
+        let tip = self.read(self.store.chain().tip());
+        tip.map_or(Tip { height: 0, id: BlockId([0; 32]) }, |it| Tip {
+            height: it.height,
+            id: it.block,
+        })
+    }
+
+    fn id_at(&self, height: u64) -> Option<BlockId> {
+        match height {
+            0 => Some(BlockId([0; 32])),
+            height => Ledger::block(self, height),
+        }
+    }
+
+    fn base(&self) -> u64 {
+        1
+    }
+}
+
+impl Vault for NodeVault {
+    fn encoded(&self, height: u64) -> Option<SyncBlock> {
+        let blocks = self.read(self.store.chain().blocks(height, 0));
+        let block = blocks.into_iter().next()?;
+        Some(SyncBlock { block: block.block.into(), certificate: block.certificate.into() })
+    }
+
+    fn package_index(&self, purl: &str) -> Option<u64> {
+        self.read(self.store.index().package(purl)).first().map(|it| it.index)
+    }
+
+    fn tag_index(&self, registry: &str, repository: &str, tag: &str) -> Option<u64> {
+        self.read(self.store.index().tag(registry, repository, tag)).map(|(index, _)| index)
+    }
+
+    fn take_failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}

@@ -1,0 +1,468 @@
+//! Changes that wait for the consent of enough admins.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::base::{Blake3, ChainId, NodeId, Signature, Time};
+use crate::proto::chain::consent::Consent;
+use crate::proto::chain::member::MemberSet;
+use crate::proto::log::entry::{AddNode, Entry, Mark, RemoveArtifact, RemoveNode};
+use crate::proto::pool::message::{Change, Marks, PoolError, Ready};
+
+/// Most changes. Each member's admin may begin an equal share; what is beyond it is not taken.
+pub(crate) const CHANGES_MAX: usize = 256;
+
+/// How long a change waits: admins are people.
+pub(crate) const CHANGE_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// How much higher than the last a candidate's proof of readiness has to be to be passed on. Unit:
+/// heights.
+pub(crate) const READY_STEP: u64 = 100;
+
+/// Most changes that are remembered after they left; consent does not expire by itself.
+const DONE_MAX: usize = 1_024;
+
+#[derive(Clone, Debug)]
+struct Item {
+    since: Time,
+    change: Change,
+    /// The member whose admin marked it first.
+    owner: NodeId,
+    marks: BTreeMap<NodeId, Mark>,
+    ready: Option<Ready>,
+    is_blocked: bool,
+}
+
+/// The waiting changes.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    chain: ChainId,
+    members: MemberSet,
+    items: BTreeMap<Blake3, Item>,
+    done: BTreeSet<Blake3>,
+}
+
+impl Item {
+    fn is_eligible(&self, quorum: usize) -> bool {
+        let is_ready = self.ready.is_some() || self.change.candidate().is_none();
+        is_ready && !self.is_blocked && quorum <= self.marks.len()
+    }
+
+    /// The entry, if it has all it needs.
+    fn entry(&self, quorum: usize) -> Option<Entry> {
+        if !self.is_eligible(quorum) {
+            return None;
+        }
+        let marks = self.marks.values().cloned().collect();
+        Some(match &self.change {
+            Change::AddNode(card) => {
+                let ready = self.ready.as_ref()?;
+                Entry::AddNode(Box::new(AddNode {
+                    card: (**card).clone(),
+                    ready_height: ready.height,
+                    ready_block: ready.block,
+                    ready_signature: ready.signature,
+                    marks,
+                }))
+            }
+            Change::RemoveNode { node, reason } => Entry::RemoveNode(RemoveNode {
+                node: *node,
+                reason: reason.clone(),
+                marks,
+            }),
+            Change::RemoveArtifact { index, reason } => Entry::RemoveArtifact(RemoveArtifact {
+                index: *index,
+                reason: reason.clone(),
+                marks,
+            }),
+        })
+    }
+
+    fn message(&self) -> Marks {
+        Marks {
+            change: self.change.clone(),
+            marks: self.marks.values().cloned().collect(),
+            ready: self.ready.clone(),
+        }
+    }
+}
+
+impl Changes {
+    pub(crate) fn new(chain: ChainId, members: MemberSet) -> Self {
+        Self {
+            chain,
+            members,
+            items: BTreeMap::new(),
+            done: BTreeSet::new(),
+        }
+    }
+
+    /// All changes with what is known of their consent.
+    pub(crate) fn list(&self) -> impl Iterator<Item = Marks> {
+        self.items.values().map(Item::message)
+    }
+
+    pub(crate) fn eligible(&self) -> impl Iterator<Item = Entry> {
+        let quorum = self.members.quorum();
+        self.items.values().filter_map(move |it| it.entry(quorum))
+    }
+
+    pub(crate) fn has_eligible(&self) -> bool {
+        let quorum = self.members.quorum();
+        self.items.values().any(|it| it.is_eligible(quorum))
+    }
+
+    pub(crate) fn is_candidate(&self, node: &NodeId) -> bool {
+        let candidates = self.items.values().filter_map(|it| it.change.candidate());
+        candidates.into_iter().any(|it| it.node == *node)
+    }
+
+    /// Takes marks; true if some of them are news.
+    pub(crate) fn take_marks(&mut self, now: Time, message: Marks) -> Result<bool, PoolError> {
+        let Marks {
+            change,
+            marks,
+            ready,
+        } = message;
+        let key = Change::key(&change.consent(), &self.chain);
+        if self.done.contains(&key) {
+            return Ok(false);
+        }
+        let known = self.items.get(&key);
+        let mut fresh = Vec::new();
+        for mark in marks {
+            let is_known = known.is_some_and(|it| it.marks.contains_key(&mark.node));
+            // A stranger may be a member that this node does not know yet.
+            if is_known || self.members.by_node(&mark.node).is_none() {
+                continue;
+            }
+            change
+                .consent()
+                .verify(&self.chain, &self.members, &mark)
+                .map_err(|it| PoolError::Signature(mark.node, it))?;
+            fresh.push(mark);
+        }
+        let Some(owner) = known
+            .map(|it| it.owner)
+            .or_else(|| fresh.first().map(|it| it.node))
+        else {
+            return Ok(false);
+        };
+        if known.is_none() && !self.has_room(&owner) {
+            return Ok(false);
+        }
+        let is_news = !fresh.is_empty();
+        let item = self.items.entry(key).or_insert(Item {
+            since: now,
+            change,
+            owner,
+            marks: BTreeMap::new(),
+            ready: None,
+            is_blocked: false,
+        });
+        item.marks.extend(fresh.into_iter().map(|it| (it.node, it)));
+        item.is_blocked &= !is_news;
+        let is_ready = match ready {
+            Some(ready) => self.take_ready(ready)?,
+            None => false,
+        };
+        Ok(is_news || is_ready)
+    }
+
+    /// Takes a candidate's proof; true if it is news.
+    pub(crate) fn take_ready(&mut self, ready: Ready) -> Result<bool, PoolError> {
+        let mut is_news = false;
+        for item in self.items.values_mut() {
+            let Some(member) = item.change.candidate() else {
+                continue;
+            };
+            let is_higher = item.ready.as_ref().is_none_or(|it| {
+                it.height.saturating_add(READY_STEP) <= ready.height
+                    && it.signature != ready.signature
+            });
+            if member.node != ready.node || !is_higher {
+                continue;
+            }
+            ready
+                .verify(&self.chain, member)
+                .map_err(|it| PoolError::Signature(ready.node, it))?;
+            item.ready = Some(ready.clone());
+            item.is_blocked = false;
+            is_news = true;
+        }
+        Ok(is_news)
+    }
+
+    /// Forgets a change that is in the log, or that the rules will never let in.
+    pub(crate) fn finish(&mut self, consent: &Consent<'_>) {
+        let key = Change::key(consent, &self.chain);
+        self.items.remove(&key);
+        if DONE_MAX <= self.done.len() {
+            self.done.pop_first();
+        }
+        self.done.insert(key);
+    }
+
+    /// The rules refused a change in this moment; with `is_stale` because of this proof of
+    /// readiness, which is forgotten.
+    pub(crate) fn block(&mut self, consent: &Consent<'_>, stale: Option<&Signature>) {
+        let key = Change::key(consent, &self.chain);
+        if let Some(item) = self.items.get_mut(&key) {
+            item.is_blocked = true;
+            if item.ready.as_ref().map(|it| &it.signature) == stale {
+                item.ready = None;
+            }
+        }
+    }
+
+    pub(crate) fn unblock(&mut self) {
+        for item in self.items.values_mut() {
+            item.is_blocked = false;
+        }
+    }
+
+    pub(crate) fn set_members(&mut self, members: MemberSet) {
+        for item in self.items.values_mut() {
+            item.marks.retain(|node, _| members.by_node(node).is_some());
+        }
+        self.items.retain(|_, it| !it.marks.is_empty());
+        self.members = members;
+        self.unblock();
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.items
+            .values()
+            .map(|it| it.since + CHANGE_AGE_MAX)
+            .min()
+    }
+
+    pub(crate) fn expire(&mut self, now: Time) {
+        self.items.retain(|_, it| now < it.since + CHANGE_AGE_MAX);
+    }
+
+    fn has_room(&self, owner: &NodeId) -> bool {
+        let begun = self.items.values().filter(|it| it.owner == *owner).count();
+        let share = CHANGES_MAX / self.members.len().max(1);
+        self.items.len() < CHANGES_MAX && begun < share
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{BlockId, SignatureError};
+    use crate::proto::chain::build::{Rejected, build};
+    use crate::proto::chain::consent::sign_readiness;
+    use crate::proto::chain::testing::{GENESIS_TIME, MemoryChain, card, node_keys, package};
+    use crate::proto::pool::samples::{chain, give, handle, id, keys, pool};
+    use crate::proto::pool::{Effect, Input, Judgement, Pool, PoolMessage};
+
+    fn marks(change: &Change, admins: &[u8], ready: Option<Ready>) -> PoolMessage {
+        let admins = admins.iter().map(|it| node_keys(*it));
+        let mut marks: Vec<Mark> = admins
+            .map(|it| change.consent().mark(&id(), it.id(), &it.admin))
+            .collect();
+        marks.sort_by_key(|it| it.node);
+        PoolMessage::Marks(Marks {
+            change: change.clone(),
+            marks,
+            ready,
+        })
+    }
+
+    fn ready(number: u8, height: u64, block: BlockId) -> Ready {
+        let keys = node_keys(number);
+        Ready {
+            node: keys.id(),
+            height,
+            block,
+            signature: sign_readiness(&id(), height, &block, &keys.vote),
+        }
+    }
+
+    fn add_node() -> Change {
+        Change::AddNode(Box::new(card(9)))
+    }
+
+    fn remove(index: u64) -> Change {
+        let reason = "malware".into();
+        Change::RemoveArtifact { index, reason }
+    }
+
+    /// Builds the next block from the pool, and tells the pool how it went.
+    fn propose(chain: &mut MemoryChain, pool: &mut Pool) -> Vec<Rejected> {
+        let groups = pool.eligible(1 << 20, 100);
+        let (state, ledger) = (&chain.state, &chain.ledger);
+        let (block, rejected) = build(state, ledger, GENESIS_TIME, groups, &mut |_| false);
+        for it in &rejected {
+            handle(pool, Time::ZERO, Input::Rejected(it.clone()));
+        }
+        if let Some(block) = block {
+            let checked = chain.append(&block).unwrap();
+            let entries = checked.leaves().map(|it| it.entry.clone()).collect();
+            handle(pool, Time::ZERO, Input::Committed(entries));
+            let members = checked.next().members().clone();
+            handle(pool, Time::ZERO, Input::MembersChanged(members));
+        }
+        rejected
+    }
+
+    #[test]
+    fn a_candidate_is_admitted_when_a_quorum_marked_it_and_it_is_ready() {
+        let (mut chain, mut pool) = (chain(), pool(0));
+        assert_eq!(
+            give(&mut pool, 1, marks(&add_node(), &[1], None)),
+            Judgement::Accept
+        );
+        assert_eq!(
+            give(&mut pool, 1, marks(&add_node(), &[1], None)),
+            Judgement::Ignore
+        );
+        assert!(pool.is_candidate(&node_keys(9).id()) && !pool.is_candidate(&node_keys(8).id()));
+        let own = add_node()
+            .consent()
+            .mark(&id(), node_keys(0).id(), &node_keys(0).admin);
+        let effects = handle(&mut pool, Time::ZERO, Input::Mark(add_node(), own));
+        assert_eq!(effects, [Effect::Gossip(marks(&add_node(), &[0], None))]);
+        give(&mut pool, 2, marks(&add_node(), &[1, 2], None));
+        assert!(
+            !pool.has_eligible(),
+            "the candidate has not said that it is ready"
+        );
+        let ready = ready(9, 0, BlockId([0; 32]));
+        assert_eq!(
+            give(&mut pool, 2, PoolMessage::Ready(ready)),
+            Judgement::Accept
+        );
+
+        assert_eq!(propose(&mut chain, &mut pool), []);
+        assert_eq!(chain.state.members().len(), 5);
+        assert_eq!((pool.changes().count(), pool.has_eligible()), (0, false));
+        assert_eq!(
+            give(&mut pool, 1, marks(&add_node(), &[1], None)),
+            Judgement::Ignore
+        );
+    }
+
+    #[test]
+    fn a_stale_proof_of_readiness_waits_for_a_newer_one() {
+        let (mut chain, mut pool) = (chain(), pool(0));
+        let wrong = ready(9, 7, BlockId([7; 32]));
+        give(
+            &mut pool,
+            1,
+            marks(&add_node(), &[0, 1, 2], Some(wrong.clone())),
+        );
+        assert_eq!(propose(&mut chain, &mut pool).len(), 1);
+        assert!(!pool.has_eligible());
+        let good = ready(9, 0, BlockId([0; 32]));
+        assert_eq!(
+            give(&mut pool, 1, PoolMessage::Ready(good)),
+            Judgement::Accept
+        );
+        assert_eq!(propose(&mut chain, &mut pool), []);
+        assert_eq!(chain.state.members().len(), 5);
+    }
+
+    #[test]
+    fn proofs_of_readiness_are_passed_on_in_steps() {
+        let mut pool = pool(0);
+        give(&mut pool, 1, marks(&add_node(), &[1], None));
+        for (height, expected) in [
+            (10, Judgement::Accept),
+            (10, Judgement::Ignore),
+            (109, Judgement::Ignore),
+            (110, Judgement::Accept),
+            (5, Judgement::Ignore),
+        ] {
+            let ready = PoolMessage::Ready(ready(9, height, BlockId([1; 32])));
+            assert_eq!(give(&mut pool, 1, ready), expected, "{height}");
+        }
+        let stranger = PoolMessage::Ready(ready(8, 999, BlockId([1; 32])));
+        assert_eq!(give(&mut pool, 1, stranger), Judgement::Ignore);
+        let mut forged = ready(9, 999, BlockId([1; 32]));
+        forged.height = 1_000;
+        let node = forged.node;
+        assert_eq!(
+            give(&mut pool, 1, PoolMessage::Ready(forged)),
+            Judgement::Reject(PoolError::Signature(node, SignatureError::Mismatch))
+        );
+    }
+
+    #[test]
+    fn dismissals_and_withdrawals_take_a_quorum_of_admins() {
+        let (mut chain, mut pool) = (chain(), pool(0));
+        let entries = package(&id(), "pkg:maven/g/a@1", "", &keys([0, 1, 2]));
+        handle(&mut pool, Time::ZERO, Input::Submit(entries));
+        propose(&mut chain, &mut pool);
+        let node = node_keys(3).id();
+        let reason = String::new();
+        for change in [remove(0), Change::RemoveNode { node, reason }] {
+            give(&mut pool, 1, marks(&change, &[0, 1], None));
+            assert!(!pool.has_eligible());
+            give(&mut pool, 1, marks(&change, &[2], None));
+            assert!(pool.has_eligible());
+            assert_eq!(propose(&mut chain, &mut pool), []);
+        }
+        assert_eq!(chain.state.members().len(), 3);
+        assert_eq!(pool.changes().count(), 0);
+    }
+
+    #[test]
+    fn forged_marks_are_blamed_and_strangers_ignored() {
+        let mut pool = pool(0);
+        let PoolMessage::Marks(mut forged) = marks(&remove(1), &[1], None) else {
+            panic!();
+        };
+        forged.change = remove(2);
+        let error = PoolError::Signature(node_keys(1).id(), SignatureError::Mismatch);
+        assert_eq!(
+            give(&mut pool, 9, PoolMessage::Marks(forged)),
+            Judgement::Reject(error)
+        );
+        assert_eq!(
+            give(&mut pool, 9, marks(&remove(1), &[8], None)),
+            Judgement::Ignore
+        );
+        assert_eq!(pool.changes().count(), 0);
+    }
+
+    #[test]
+    fn one_admin_begins_a_share_of_the_changes() {
+        let mut pool = pool(0);
+        let share = CHANGES_MAX as u64 / 4;
+        for index in 0..share + 5 {
+            let expected = if index < share {
+                Judgement::Accept
+            } else {
+                Judgement::Ignore
+            };
+            assert_eq!(
+                give(&mut pool, 1, marks(&remove(index), &[1], None)),
+                expected
+            );
+        }
+        assert_eq!(
+            give(&mut pool, 2, marks(&remove(9_999), &[2], None)),
+            Judgement::Accept
+        );
+        pool.expire(Time::ZERO + CHANGE_AGE_MAX, &mut Vec::new());
+        assert_eq!(pool.changes().count(), 0);
+    }
+
+    #[test]
+    fn a_new_peer_hears_of_all_changes() {
+        let mut pool = pool(0);
+        give(&mut pool, 1, marks(&remove(1), &[1, 2], None));
+        let peer = node_keys(7).id();
+        let effects = handle(&mut pool, Time::ZERO, Input::Connected(peer));
+        assert_eq!(
+            effects,
+            [
+                Effect::SendTo(peer, PoolMessage::Have(Vec::new())),
+                Effect::SendTo(peer, marks(&remove(1), &[1, 2], None)),
+            ]
+        );
+    }
+}

@@ -1,0 +1,431 @@
+//! Artifacts: small ones in the database, larger ones as files.
+//!
+//! ```text
+//! blobs/ab/abcd…          an artifact, named by its blake3 digest
+//! blobs/ab/abcd….obao     its outboard, if it has one; opaque here
+//! staging/abcd….part      an artifact being received: see `staging.rs`
+//! ```
+//!
+//! The record in the database is what counts: it is committed after the file is durable under its
+//! final name, and removed before the file. A file without a record is garbage.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use heed::RwTxn;
+
+use crate::base::{Blake3, Sha256, codec};
+use crate::store::blob::{Blob, Lease};
+use crate::store::disk::{self, Disk};
+use crate::store::env::Environment;
+use crate::store::error::StoreError;
+use crate::store::quota::{Ledger, Stat};
+use crate::store::record::BlobRecord;
+use crate::store::tables::LogTables;
+use crate::store::writer::Writer;
+
+/// Most rows of one list; go on after the last one.
+pub const LIST_ROWS_MAX: usize = 1_000;
+
+/// Artifacts that are evicted in one transaction.
+const EVICT_ROWS_MAX: usize = 256;
+
+/// Unit of re-hashing. Unit: bytes.
+const VERIFY_BYTES: usize = 1 << 20;
+
+/// A stored artifact in a list.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BlobInfo {
+    /// Its address.
+    pub blake3: Blake3,
+    /// The other digest.
+    pub sha256: Sha256,
+    /// Its length. Unit: bytes.
+    pub size: u64,
+    /// Whether it is exempt from eviction.
+    pub is_pinned: bool,
+}
+
+/// The artifacts on disk. Clones share the same store.
+///
+/// Everything here blocks on the disk, but looking something up takes only microseconds.
+#[derive(Clone)]
+pub struct Blobs(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) env: Arc<Environment>,
+    pub(crate) tables: LogTables,
+    pub(crate) writer: Arc<Writer>,
+    pub(crate) disk: Disk,
+    pub(crate) folder: PathBuf,
+    pub(crate) staging: PathBuf,
+    /// Room on the disk that artifacts leave to the log. Unit: bytes.
+    pub(crate) reserve_bytes: u64,
+    ledger: Mutex<Ledger>,
+    /// Held while room is made, so that two tasks do not evict for the same bytes.
+    eviction: Mutex<()>,
+    pub(crate) unnamed: std::sync::atomic::AtomicU64,
+}
+
+impl Blobs {
+    pub(crate) fn new(
+        env: &Arc<Environment>,
+        tables: LogTables,
+        writer: &Arc<Writer>,
+        quota_bytes: u64,
+        reserve_bytes: u64,
+    ) -> Result<Self, StoreError> {
+        let (folder, staging) = (env.dir().join("blobs"), env.dir().join("staging"));
+        env.disk().create_folder(&folder)?;
+        env.disk().create_folder(&staging)?;
+        Ok(Self(Arc::new(Inner {
+            env: Arc::clone(env),
+            tables,
+            writer: Arc::clone(writer),
+            disk: env.disk().clone(),
+            folder,
+            staging,
+            reserve_bytes,
+            ledger: Mutex::new(Ledger::new(quota_bytes)),
+            eviction: Mutex::new(()),
+            unnamed: std::sync::atomic::AtomicU64::new(0),
+        })))
+    }
+
+    /// Whether the artifact is stored whole.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], as for all reads, if the database is damaged or has too many readers.
+    pub fn contains(&self, blake3: &Blake3) -> Result<bool, StoreError> {
+        Ok(self.info(blake3)?.is_some())
+    }
+
+    /// What is recorded about a stored artifact.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Blobs::contains`].
+    pub fn info(&self, blake3: &Blake3) -> Result<Option<BlobInfo>, StoreError> {
+        let record = self.0.record(blake3)?;
+        Ok(record.map(|it| info(*blake3, &it)))
+    }
+
+    /// The stored artifact with this SHA-256 digest.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Blobs::contains`].
+    pub fn by_sha256(&self, sha256: &Sha256) -> Result<Option<Blake3>, StoreError> {
+        let txn = self.0.env.read()?;
+        let bytes = self.0.tables.sha256.get(&txn, &sha256.0)?;
+        Ok(bytes.and_then(|it| it.try_into().ok()).map(Blake3))
+    }
+
+    /// Opens an artifact for reading and notes its use. It is not evicted while it is open.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if the file is missing or has another length than recorded; the
+    /// artifact is then removed, so that it can be fetched again.
+    pub fn open(&self, blake3: &Blake3) -> Result<Option<Blob>, StoreError> {
+        let mut ledger = self.0.ledger();
+        if !ledger.lease(*blake3) {
+            return Ok(None);
+        }
+        drop(ledger);
+        let lease = Lease::new(&self.0, *blake3);
+        let Some(record) = self.0.record(blake3)? else {
+            return Ok(None);
+        };
+        let source = match self.0.source(blake3, &record) {
+            Ok(source) => source,
+            Err(error @ StoreError::Corrupt { .. }) => {
+                self.remove(blake3)?;
+                return Err(error);
+            }
+            Err(other) => return Err(other),
+        };
+        let is_time = self.0.ledger().touch(*blake3);
+        if is_time {
+            self.0.write_touches_later();
+        }
+        Ok(Some(Blob::new(&record, source, lease)))
+    }
+
+    /// Hashes an artifact again. `Ok(false)` if it is not stored. Blocks for 0.2 s per GB and more.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if the bytes are not those of the digest; the artifact is then
+    /// removed.
+    pub fn verify(&self, blake3: &Blake3) -> Result<bool, StoreError> {
+        let Some(blob) = self.open(blake3)? else {
+            return Ok(false);
+        };
+        let mut hasher = blake3::Hasher::new();
+        let (mut offset, mut buffer) = (0, vec![0; VERIFY_BYTES]);
+        while offset < blob.size() {
+            let count = blob.read_at(offset, &mut buffer)?;
+            if count == 0 {
+                break;
+            }
+            hasher.update(buffer.get(..count).unwrap_or_default());
+            offset += count as u64;
+        }
+        if offset == blob.size() && *hasher.finalize().as_bytes() == blake3.0 {
+            return Ok(true);
+        }
+        self.remove(blake3)?;
+        let what = format!("artifact {blake3}");
+        Err(StoreError::corrupt(what, "its bytes have another digest"))
+    }
+
+    /// Removes an artifact, pinned or not; false if it was not stored. Who has it open can read
+    /// on.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InUse`] if it is being received or removed.
+    pub fn remove(&self, blake3: &Blake3) -> Result<bool, StoreError> {
+        if !self.0.ledger().claim(*blake3) {
+            return Err(StoreError::InUse(*blake3));
+        }
+        let removed = self.0.remove_claimed(vec![*blake3], true);
+        self.0.ledger().unclaim(blake3);
+        Ok(removed? != 0)
+    }
+
+    /// Exempts an artifact from eviction, or ends that; false if it is not stored.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the record cannot be written.
+    pub fn set_pinned(&self, blake3: &Blake3, is_pinned: bool) -> Result<bool, StoreError> {
+        let (tables, digest) = (self.0.tables, *blake3);
+        let change = self.0.writer.write(64, move |txn| {
+            let Some(before) = tables.blob_record(txn, &digest)? else {
+                return Ok(None);
+            };
+            let after = BlobRecord {
+                is_pinned,
+                ..before
+            };
+            tables.blob.put(txn, &digest.0, &codec::encode(&after))?;
+            Ok(Some((before, after)))
+        })?;
+        if let Some((before, after)) = &change {
+            self.0.ledger().repin(before, after);
+        }
+        Ok(change.is_some())
+    }
+
+    /// Stored artifacts that follow `after` in the order of their digests, at most
+    /// [`LIST_ROWS_MAX`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Blobs::contains`].
+    pub fn list(&self, after: Option<&Blake3>) -> Result<Vec<BlobInfo>, StoreError> {
+        let rows = self.0.records(after, LIST_ROWS_MAX)?;
+        Ok(rows.iter().map(|it| info(it.0, &it.1)).collect())
+    }
+
+    /// How much is stored.
+    pub fn stat(&self) -> Stat {
+        self.0.ledger().stat()
+    }
+
+    /// Writes down which artifacts were used lately, for the order of eviction. Called when the
+    /// store closes; what is lost in a crash costs nothing but that order.
+    pub(crate) fn write_touches(&self) -> Result<(), StoreError> {
+        let (touches, tables) = (self.0.ledger().take_touches(), self.0.tables);
+        if touches.is_empty() {
+            return Ok(());
+        }
+        self.0
+            .writer
+            .write(0, move |txn| tables.write_touches(txn, &touches))
+    }
+}
+
+fn info(blake3: Blake3, record: &BlobRecord) -> BlobInfo {
+    BlobInfo {
+        blake3,
+        sha256: record.sha256,
+        size: record.size,
+        is_pinned: record.is_pinned,
+    }
+}
+
+impl Inner {
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file of an artifact.
+    pub(crate) fn path(&self, blake3: &Blake3) -> PathBuf {
+        let name = blake3.to_string();
+        self.folder.join(name.get(..2).unwrap_or("")).join(name)
+    }
+
+    pub(crate) fn record(&self, blake3: &Blake3) -> Result<Option<BlobRecord>, StoreError> {
+        self.tables.blob_record(&*self.env.read()?, blake3)
+    }
+
+    /// Records after `after`, at most `rows_max`.
+    pub(crate) fn records(
+        &self,
+        after: Option<&Blake3>,
+        rows_max: usize,
+    ) -> Result<Vec<(Blake3, BlobRecord)>, StoreError> {
+        use std::ops::Bound;
+        let txn = self.env.read()?;
+        let start = after.map_or(Bound::Unbounded, |it| Bound::Excluded(&it.0[..]));
+        let rows = self.tables.blob.range(&txn, &(start, Bound::Unbounded))?;
+        rows.take(rows_max)
+            .map(|row| {
+                let (key, value) = row?;
+                let key = key
+                    .try_into()
+                    .map_err(|_| StoreError::corrupt("the database", "a digest is short"))?;
+                Ok((Blake3(key), BlobRecord::from_bytes(value)?))
+            })
+            .collect()
+    }
+
+    /// Removes artifacts that this task has claimed: the records, then the files. Those pinned
+    /// stay unless `even_pinned`. Returns the bytes that became free.
+    pub(crate) fn remove_claimed(
+        &self,
+        digests: Vec<Blake3>,
+        even_pinned: bool,
+    ) -> Result<u64, StoreError> {
+        let tables = self.tables;
+        let removed = self.writer.write(0, move |txn| {
+            let mut removed = Vec::new();
+            for digest in &digests {
+                let Some(record) = tables.blob_record(txn, digest)? else {
+                    continue;
+                };
+                if record.is_pinned && !even_pinned {
+                    continue;
+                }
+                tables.blob.delete(txn, &digest.0)?;
+                tables.inline.delete(txn, &digest.0)?;
+                if tables.sha256.get(txn, &record.sha256.0)? == Some(&digest.0[..]) {
+                    tables.sha256.delete(txn, &record.sha256.0)?;
+                }
+                removed.push((*digest, record));
+            }
+            Ok(removed)
+        })?;
+        let mut bytes = 0;
+        for (digest, record) in &removed {
+            self.ledger().subtract(record);
+            bytes += record.weight().max(1);
+            if !record.is_inline {
+                let path = self.path(digest);
+                disk::remove_if_any(&path)?;
+                disk::remove_if_any(&path.with_extension("obao"))?;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Reserves `bytes`, evicting what is used least if the quota asks for it. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Quota`] if too much is pinned or in use.
+    pub(crate) fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
+        let _one_at_a_time = self.eviction.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut excess = self.ledger().excess(bytes)?;
+        while 0 < excess {
+            let idle = self.ledger().any_idle();
+            let Some(digest) = idle else { break };
+            excess = excess.saturating_sub(self.discard_idle(&digest)?);
+        }
+        if 0 < excess {
+            self.evict(excess)?;
+        }
+        self.ledger().reserve(bytes)
+    }
+
+    fn evict(&self, excess: u64) -> Result<(), StoreError> {
+        let mut freed = 0;
+        let mut order = self.eviction_order()?.into_iter().peekable();
+        while freed < excess && order.peek().is_some() {
+            let (mut batch, mut expected) = (Vec::new(), 0);
+            while batch.len() < EVICT_ROWS_MAX && freed + expected < excess {
+                let Some((_, digest, weight)) = order.next() else {
+                    break;
+                };
+                if self.ledger().claim_unread(digest) {
+                    batch.push(digest);
+                    expected += weight;
+                }
+            }
+            let result = self.remove_claimed(batch.clone(), false);
+            let mut ledger = self.ledger();
+            batch.iter().for_each(|it| ledger.unclaim(it));
+            drop(ledger);
+            freed += result?;
+        }
+        Ok(())
+    }
+
+    /// Unpinned artifacts as (last use, digest, weight), least recently used first. Reads in
+    /// steps, so that no read transaction lives long.
+    fn eviction_order(&self) -> Result<Vec<(u64, Blake3, u64)>, StoreError> {
+        let (mut order, mut after) = (Vec::new(), None);
+        loop {
+            let rows = self.records(after.as_ref(), LIST_ROWS_MAX)?;
+            let Some(last) = rows.last() else { break };
+            after = Some(last.0);
+            let ledger = self.ledger();
+            let unpinned = rows.iter().filter(|(_, it)| !it.is_pinned);
+            order.extend(
+                unpinned
+                    .map(|(digest, it)| (ledger.last_use(digest, it.used), *digest, it.weight())),
+            );
+        }
+        order.sort_unstable();
+        Ok(order)
+    }
+
+    fn write_touches_later(&self) {
+        let (touches, tables) = (self.ledger().take_touches(), self.tables);
+        // A refused write costs nothing but the order of eviction.
+        self.writer
+            .submit(0, move |txn| tables.write_touches(txn, &touches), drop);
+    }
+}
+
+impl LogTables {
+    pub(crate) fn blob_record(
+        &self,
+        txn: &heed::RoTxn<'_>,
+        blake3: &Blake3,
+    ) -> Result<Option<BlobRecord>, StoreError> {
+        let bytes = self.blob.get(txn, &blake3.0)?;
+        bytes.map(BlobRecord::from_bytes).transpose()
+    }
+
+    fn write_touches(
+        &self,
+        txn: &mut RwTxn<'_>,
+        touches: &std::collections::BTreeMap<Blake3, u64>,
+    ) -> Result<(), StoreError> {
+        for (digest, used) in touches {
+            if let Some(record) = self.blob_record(txn, digest)? {
+                let record = BlobRecord {
+                    used: *used,
+                    ..record
+                };
+                self.blob.put(txn, &digest.0, &codec::encode(&record))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,350 @@
+//! The data directory and its two LMDB environments.
+//!
+//! ```text
+//! <dir>/            private to the user
+//!   lock            held for life; tells the process
+//!   schema          format of everything below
+//!   log/  index/    LMDB environments
+//!   signed          highest signed head
+//!   wal             consensus journal of the height being decided
+//!   blobs/ staging/ artifacts
+//! ```
+//!
+//! `log` is opened with LMDB's default flags: a commit is durable when it returns. `index` can be
+//! rebuilt from `log`, so its newest commits may be lost by a crash (`NOMETASYNC`: older, never
+//! inconsistent). `WRITEMAP` and `NOSYNC` are never used: they can damage the file.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use heed::types::Bytes;
+use heed::{CommitOrAbort, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
+
+use crate::store::disk::{self, Disk, Step};
+use crate::store::error::StoreError;
+
+/// The format of the data directory.
+pub(crate) const SCHEMA: &str = "kogge data 1";
+
+/// Largest size of one environment; the file is sparse and grows as needed. Unit: bytes.
+pub const MAP_BYTES: usize = 64 << 30;
+
+/// Most read transactions at a time; one more is refused with [`StoreError::Busy`].
+pub const READERS_MAX: u32 = 512;
+
+/// A table: bytes to bytes, ordered by key.
+pub(crate) type Table = heed::Database<'static, Bytes, Bytes>;
+
+/// The data directory, locked for this process.
+pub(crate) struct DataDir {
+    path: PathBuf,
+    /// Dropping the file releases the lock.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Creates the directory if needed, locks it and checks its format.
+    pub(crate) fn open(path: &Path, disk: &Disk) -> Result<Self, StoreError> {
+        disk.create_folder(path)?;
+        let path = path
+            .canonicalize()
+            .map_err(|it| StoreError::at("open", path, &it))?;
+        let lock = lock(&path)?;
+        let schema = path.join("schema");
+        match disk::read_if_any(&schema)? {
+            // Either new, or the process was killed while creating it: nothing was promised yet.
+            None => disk.replace("schema", &schema, SCHEMA.as_bytes())?,
+            Some(found) if found == SCHEMA.as_bytes() => {}
+            Some(found) => {
+                return Err(StoreError::Schema {
+                    dir: path,
+                    found: String::from_utf8_lossy(found.get(..64).unwrap_or(&found)).into_owned(),
+                    ours: SCHEMA,
+                });
+            }
+        }
+        Ok(Self { path, _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let path = dir.join("lock");
+    let fail = |it: std::io::Error| StoreError::at("lock", &path, &it);
+    let mut file = disk::private_file()
+        .truncate(false)
+        .open(&path)
+        .map_err(fail)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let read = (&file).take(16).read_to_string(&mut text);
+            let pid = read.ok().and_then(|_| text.trim().parse().ok());
+            return Err(StoreError::Locked {
+                dir: dir.to_owned(),
+                pid,
+            });
+        }
+        Err(std::fs::TryLockError::Error(it)) => return Err(fail(it)),
+    }
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| write!(file, "{}", std::process::id()))
+        .map_err(fail)?;
+    Ok(file)
+}
+
+/// One LMDB environment. Only one thread writes to it.
+pub(crate) struct Environment {
+    env: heed::Env<WithoutTls>,
+    name: &'static str,
+    disk: Disk,
+    /// The first failed commit: what the disk holds is unknown since, and a failed sync must not
+    /// be repeated, because the system may have dropped the bytes and would report success.
+    failed: OnceLock<StoreError>,
+    dir: Arc<DataDir>,
+}
+
+impl Environment {
+    /// Opens or creates the environment `name` with `tables`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the disk refuses or the file is damaged.
+    pub(crate) fn open<const N: usize>(
+        dir: &Arc<DataDir>,
+        name: &'static str,
+        map_bytes: usize,
+        flags: EnvFlags,
+        tables: [&'static str; N],
+        disk: &Disk,
+    ) -> Result<(Self, [Table; N]), StoreError> {
+        let folder = dir.path().join(name);
+        disk.create_folder(&folder)?;
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
+        options
+            .map_size(map_bytes)
+            .max_readers(READERS_MAX)
+            .max_dbs(u32::try_from(N).unwrap_or(u32::MAX));
+        // SAFETY: the only flag in use is NOMETASYNC, which keeps the file consistent; the lock of
+        // the data directory keeps other processes from changing the mapped file.
+        let env = unsafe {
+            options.flags(flags);
+            options.open(&folder)
+        }?;
+        check_len(&env, &folder)?;
+        // LMDB does not sync the folder: without this the database file may be gone after a crash.
+        disk.sync_folder("database", &folder)?;
+        // Slots of killed processes are never freed otherwise.
+        env.clear_stale_readers()?;
+        let tables = open_tables(&env, tables)?;
+        let environment = Self {
+            env,
+            name,
+            disk: disk.clone(),
+            failed: OnceLock::new(),
+            dir: Arc::clone(dir),
+        };
+        Ok((environment, tables))
+    }
+
+    /// A snapshot for reading. Keep it below a second or a thousand rows: old pages cannot be
+    /// reused while it lives, so the file grows and never shrinks.
+    pub(crate) fn read(&self) -> Result<RoTxn<'_, WithoutTls>, StoreError> {
+        Ok(self.env.read_txn()?)
+    }
+
+    /// Begins the write transaction; for the writer thread only.
+    pub(crate) fn write(&self) -> Result<RwTxn<'_>, StoreError> {
+        self.check()?;
+        Ok(self.env.write_txn()?)
+    }
+
+    /// Commits; durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::DiskFull`] leaves the environment usable. Any other failure stops it: this
+    /// and every later write is refused with [`StoreError::Failed`].
+    pub(crate) fn commit(&self, txn: RwTxn<'_>) -> Result<(), StoreError> {
+        let result = self.disk.run(Step::Commit(self.name), || txn.commit());
+        let Err(error) = result else { return Ok(()) };
+        match disk::explain(self.dir.path(), error.into()) {
+            full @ (StoreError::DiskFull { .. } | StoreError::DatabaseFull) => Err(full),
+            other => {
+                let failed = StoreError::Failed {
+                    part: self.name,
+                    reason: other.to_string(),
+                };
+                Err(self.failed.get_or_init(|| failed).clone())
+            }
+        }
+    }
+
+    /// The first failure, if the environment is stopped.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        self.failed.get().cloned().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The data directory; whoever holds it keeps it locked.
+    pub(crate) fn data_dir(&self) -> &Arc<DataDir> {
+        &self.dir
+    }
+
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.disk
+    }
+}
+
+/// Refuses a file that was cut: reading behind its end would kill the process with SIGBUS.
+///
+/// LMDB itself may leave out a few pages at the end that a transaction took and gave back. So few
+/// are filled with zeros, which LMDB refuses to take for a page, should somebody else have cut
+/// them.
+fn check_len(env: &heed::Env<WithoutTls>, folder: &Path) -> Result<(), StoreError> {
+    const LACKING_PAGES_MAX: u64 = 64;
+    let page_bytes = u64::from(env.unnamed_database_stat().page_size);
+    let needed = (env.info().last_page_number as u64 + 1) * page_bytes;
+    let len = env.real_disk_size()?;
+    if needed <= len {
+        return Ok(());
+    }
+    if LACKING_PAGES_MAX * page_bytes < needed - len {
+        let reason = format!("its file has {len} bytes, {needed} are in use");
+        return Err(StoreError::corrupt("the database", reason));
+    }
+    let path = folder.join("data.mdb");
+    File::options()
+        .write(true)
+        .open(&path)
+        .and_then(|it| it.set_len(needed))
+        .map_err(|it| StoreError::at("extend", &path, &it))
+}
+
+/// All tables are opened at once, at the start: a handle that is opened in a reader is lost.
+fn open_tables<const N: usize>(
+    env: &heed::Env<WithoutTls>,
+    names: [&'static str; N],
+) -> Result<[Table; N], StoreError> {
+    let txn = env.write_txn()?;
+    let committed = env.create_databases_and_commit(txn, |opener, txn| {
+        let mut tables = Vec::with_capacity(N);
+        for name in names {
+            tables.push(opener.create_database::<Bytes, Bytes>(txn, Some(name))?);
+        }
+        let tables: Result<[_; N], _> = tables.try_into();
+        Ok::<_, StoreError>(match tables {
+            Ok(tables) => CommitOrAbort::Commit(tables),
+            Err(_) => CommitOrAbort::Abort(()),
+        })
+    })?;
+    committed
+        .commit()
+        .ok_or_else(|| StoreError::corrupt("the database", "a table is missing"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::store::recover::Store;
+    use crate::store::tests::testing::{Maker, open, options};
+
+    fn refused(dir: &Path) -> StoreError {
+        Store::open(dir, options()).map(|_| ()).unwrap_err()
+    }
+
+    #[test]
+    fn the_directory_is_private_and_created_with_its_parents() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        drop(open(&path));
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_second_node_on_the_directory_is_refused_and_told_by_whom() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let expected = StoreError::Locked {
+            dir: dir.path().canonicalize().unwrap(),
+            pid: Some(std::process::id()),
+        };
+        assert_eq!(refused(dir.path()), expected);
+        let text = expected.to_string();
+        assert!(
+            text.contains(&format!("process {}", std::process::id())),
+            "{text}"
+        );
+        // The directory stays locked while a part of the store is in use.
+        let blobs = store.blobs().clone();
+        drop(store);
+        assert_eq!(refused(dir.path()), expected);
+        drop(blobs);
+        drop(open(dir.path()));
+    }
+
+    #[test]
+    fn another_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()));
+        fs::write(dir.path().join("schema"), "kogge data 99").unwrap();
+        let expected = StoreError::Schema {
+            dir: dir.path().canonicalize().unwrap(),
+            found: "kogge data 99".into(),
+            ours: SCHEMA,
+        };
+        assert_eq!(refused(dir.path()), expected);
+    }
+
+    #[test]
+    fn a_database_that_was_cut_or_overwritten_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let mut maker = Maker::default();
+        for _ in 0..3 {
+            let entries: Vec<_> = (0..600)
+                .map(|it| crate::store::tests::testing::add("pkg:maven/g/a@1", &format!("{it}")))
+                .collect();
+            maker.append(&store, &entries);
+        }
+        drop(store);
+        let path = dir.path().join("log/data.mdb");
+        let whole = fs::read(&path).unwrap();
+        for len in [1, 100, 4_096, 5_000, 8_192, 100_000] {
+            fs::write(&path, &whole[..len]).unwrap();
+            let refused = refused(dir.path());
+            assert!(
+                matches!(refused, StoreError::Corrupt { .. }),
+                "{len}: {refused:?}"
+            );
+        }
+        let mut garbled = whole.clone();
+        garbled[..8_192].fill(0xff);
+        fs::write(&path, garbled).unwrap();
+        assert!(matches!(refused(dir.path()), StoreError::Corrupt { .. }));
+        fs::write(&path, whole).unwrap();
+        assert_eq!(
+            open(dir.path())
+                .0
+                .chain()
+                .tip()
+                .unwrap()
+                .map(|it| it.height),
+            Some(3)
+        );
+    }
+}
