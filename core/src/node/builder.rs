@@ -29,7 +29,7 @@ use crate::proto::peers::Seed;
 use crate::store::{Store, UnnamedStaging};
 
 /// Longest bootstrap document. Unit: bytes.
-const BOOTSTRAP_BYTES_MAX: u64 = 1 << 20;
+const BOOTSTRAP_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes between two reports of progress.
 const PROGRESS_BYTES: u64 = 4 << 20;
@@ -65,7 +65,17 @@ impl Builder {
     ) -> Self {
         let (upstream, unsaved) = (Arc::default(), Arc::default());
         let running = BTreeMap::new();
-        Self { config, pool, store, peers, clock, reply, upstream, running, unsaved }
+        Self {
+            config,
+            pool,
+            store,
+            peers,
+            clock,
+            reply,
+            upstream,
+            running,
+            unsaved,
+        }
     }
 
     /// Runs a pipeline.
@@ -73,12 +83,23 @@ impl Builder {
         let cancel = Cancel::new();
         self.running.insert((id, run), cancel.clone());
         let (reply, tools) = (self.reply.clone(), self.tools());
-        let deposit = BlobDeposit { store: self.store.clone(), peers: self.peers.clone() };
-        let progress = Reporter { id, reply: reply.clone(), done: AtomicU64::new(0) };
+        let deposit = BlobDeposit {
+            store: self.store.clone(),
+            peers: self.peers.clone(),
+        };
+        let progress = Reporter {
+            id,
+            reply: reply.clone(),
+            done: AtomicU64::new(0),
+        };
         self.pool.detach(move || {
-            let job = Job { deposit: &deposit, progress: &progress, cancel: &cancel };
-            let outcome = tools()
-                .and_then(|tools| tools.upstream.run(&pipeline_spec(&spec)?, &job));
+            let job = Job {
+                deposit: &deposit,
+                progress: &progress,
+                cancel: &cancel,
+            };
+            let outcome =
+                tools().and_then(|tools| tools.upstream.run(&pipeline_spec(&spec)?, &job));
             let result = outcome.map_err(|it| failure(&it)).and_then(|it| built(it));
             let _ = reply.send_blocking(Internal::Input(Input::BuildDone { id, run, result }));
         });
@@ -93,7 +114,9 @@ impl Builder {
 
     /// Stops every pipeline.
     pub(crate) fn close(&mut self) {
-        std::mem::take(&mut self.running).into_values().for_each(|it| it.cancel());
+        std::mem::take(&mut self.running)
+            .into_values()
+            .for_each(|it| it.cancel());
     }
 
     /// Fetches a bootstrap document.
@@ -104,7 +127,10 @@ impl Builder {
             if let Err(error) = &seeds {
                 tracing::warn!(url, %error, "no bootstrap document");
             }
-            let input = Input::Bootstrap { url, seeds: seeds.ok() };
+            let input = Input::Bootstrap {
+                url,
+                seeds: seeds.ok(),
+            };
             let _ = reply.send_blocking(Internal::Input(input));
         });
     }
@@ -117,7 +143,10 @@ impl Builder {
         }
         let (store, unsaved) = (self.store.clone(), self.unsaved.clone());
         self.pool.detach(move || {
-            let list = unsaved.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let list = unsaved
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
             if let Err(error) = save_builds(&store, list.unwrap_or_default()) {
                 tracing::warn!(%error, "unfinished builds were not saved");
             }
@@ -130,22 +159,30 @@ impl Builder {
 
     fn tools(&self) -> impl FnOnce() -> Result<Arc<Tools>, PipelineError> + Send + use<> {
         let (config, clock, cell) = (self.config.clone(), self.clock, self.upstream.clone());
-        move || cell.get_or_init(|| tools(&config, clock).map(Arc::new)).clone()
+        move || {
+            cell.get_or_init(|| tools(&config, clock).map(Arc::new))
+                .clone()
+        }
     }
 }
 
 /// Unfinished builds of the last run.
 pub(crate) fn load_builds(store: &Store) -> Vec<build::Pending> {
     let rows = store.meta().scan("builds", b"", None).unwrap_or_default();
-    rows.iter().filter_map(|(_, value)| build::Pending::from_bytes(value).ok()).collect()
+    rows.iter()
+        .filter_map(|(_, value)| build::Pending::from_bytes(value).ok())
+        .collect()
 }
 
 fn save_builds(
     store: &Store,
     pending: Vec<build::Pending>,
 ) -> Result<(), crate::store::StoreError> {
-    let mut stale: BTreeMap<Vec<u8>, Vec<u8>> =
-        store.meta().scan("builds", b"", None)?.into_iter().collect();
+    let mut stale: BTreeMap<Vec<u8>, Vec<u8>> = store
+        .meta()
+        .scan("builds", b"", None)?
+        .into_iter()
+        .collect();
     for it in pending {
         let (key, value) = (it.request.spec.id().0, it.to_bytes());
         if stale.remove(&key[..]).as_ref() != Some(&value) {
@@ -160,9 +197,16 @@ fn save_builds(
 
 fn tools(config: &Config, clock: Clock) -> Result<Tools, PipelineError> {
     let variable = |name: &str| std::env::var(name).ok();
-    let http = HttpConfig { proxies: Proxies::from_variables(variable), ..HttpConfig::default() };
+    let http = HttpConfig {
+        proxies: Proxies::from_variables(variable),
+        ..HttpConfig::default()
+    };
     let seed = clock.wall().as_millis();
-    let client = Arc::new(Client::new(http, Arc::new(move || -> Time { clock.now() }), seed)?);
+    let client = Arc::new(Client::new(
+        http,
+        Arc::new(move || -> Time { clock.now() }),
+        seed,
+    )?);
     let home = variable("HOME").map(std::path::PathBuf::from);
     let files = RegistryFiles::system(home.as_deref());
     let registries = Registries::new(&config.registries, &files, &config.own_ports)?;
@@ -172,7 +216,8 @@ fn tools(config: &Config, clock: Clock) -> Result<Tools, PipelineError> {
         default_repositories(&MavenPlaces::find(variable), own_ports).unwrap_or_default()
     } else {
         let urls = config.repositories.iter();
-        urls.map(|it| MavenRepository::from_url(it)).collect::<Result<_, _>>()?
+        urls.map(|it| MavenRepository::from_url(it))
+            .collect::<Result<_, _>>()?
     };
     let upstream = Upstream {
         images: Images::new(client.clone(), registries),
@@ -183,13 +228,24 @@ fn tools(config: &Config, clock: Clock) -> Result<Tools, PipelineError> {
 
 fn bootstrap(client: &Client, url: &str) -> Result<Vec<Seed>, PipelineError> {
     let what = "bootstrap document";
-    let request = Request { what, url, accept: Some("application/json"), credentials: None };
+    let request = Request {
+        what,
+        url,
+        accept: Some("application/json"),
+        credentials: None,
+    };
     let body = client.get(&request, BOOTSTRAP_BYTES_MAX, &Cancel::new())?;
-    let malformed = |problem: String| PipelineError::Malformed { what: what.into(), problem };
-    let status: Status =
-        serde_json::from_slice(&body.bytes).map_err(|it| malformed(it.to_string()))?;
+    let malformed = |problem: String| PipelineError::Malformed {
+        what: what.into(),
+        problem,
+    };
+    let status: Status = serde_json::from_slice(&body.1).map_err(|it| malformed(it.to_string()))?;
     let peer = Some(status.node);
-    Ok(status.listen.into_iter().map(|address| Seed { peer, address }).collect())
+    Ok(status
+        .listen
+        .into_iter()
+        .map(|address| Seed { peer, address })
+        .collect())
 }
 
 /// The pipeline's words for a spec.
@@ -208,12 +264,18 @@ fn pipeline_spec(spec: &BuildSpec) -> Result<Spec, PipelineError> {
                 .iter()
                 .map(|it| it.parse::<Platform>().map_err(|it| unsupported(&it)))
                 .collect::<Result<_, _>>()?;
-            Ok(Spec::Image { reference: ImageReference { name, pointer }, platforms })
+            Ok(Spec::Image {
+                reference: ImageReference { name, pointer },
+                platforms,
+            })
         }
         BuildSpec::Maven(it) => {
             let coordinates = Coordinates::new(it.group(), it.artifact(), it.version())
                 .map_err(|it| unsupported(&it))?;
-            Ok(Spec::Maven { coordinates, extras: Vec::new() })
+            Ok(Spec::Maven {
+                coordinates,
+                extras: Vec::new(),
+            })
         }
     }
 }
@@ -223,7 +285,10 @@ fn built(outcome: Outcome) -> Result<Built, Failure> {
     let entries = |package: Package| package.files.into_iter().map(entry).collect::<Vec<_>>();
     let mut packages = outcome.packages.into_iter();
     let Some(main) = packages.next() else {
-        return Err(Failure::new(FailureCode::Internal, "the pipeline yielded nothing"));
+        return Err(Failure::new(
+            FailureCode::Internal,
+            "the pipeline yielded nothing",
+        ));
     };
     let tag = outcome.tag.map(|it| BindTag {
         registry: it.registry,
@@ -233,7 +298,11 @@ fn built(outcome: Outcome) -> Result<Built, Failure> {
         builder: UNSET,
         time: WallTime::default(),
     });
-    Ok(Built { files: entries(main), parts: packages.map(entries).collect(), tag })
+    Ok(Built {
+        files: entries(main),
+        parts: packages.map(entries).collect(),
+        tag,
+    })
 }
 
 /// Builder and time are set by the machine.
@@ -287,7 +356,11 @@ impl Progress for Reporter {
             let before = self.done.fetch_add(bytes, Ordering::Relaxed);
             let done = before.saturating_add(bytes);
             if before / PROGRESS_BYTES != done / PROGRESS_BYTES {
-                let input = Input::BuildProgress { id: self.id, done, total: 0 };
+                let input = Input::BuildProgress {
+                    id: self.id,
+                    done,
+                    total: 0,
+                };
                 // Progress is news, not a fact: it may be lost when the loop is busy.
                 let _ = self.reply.try_send(Internal::Input(input));
             }
@@ -333,7 +406,9 @@ impl Deposit for BlobDeposit {
 
 impl BlobWriter {
     fn write_nodes(&mut self) -> io::Result<()> {
-        self.staging.write_outboard_at(self.nodes_at, &self.nodes).map_err(io::Error::other)?;
+        self.staging
+            .write_outboard_at(self.nodes_at, &self.nodes)
+            .map_err(io::Error::other)?;
         self.nodes_at += self.nodes.len() as u64;
         self.nodes.clear();
         Ok(())
@@ -342,11 +417,13 @@ impl BlobWriter {
 
 impl DepositWriter for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.staging.write_at(self.at, bytes).map_err(io::Error::other)?;
+        self.staging
+            .write_at(self.at, bytes)
+            .map_err(io::Error::other)?;
         self.at += bytes.len() as u64;
-        self.outboard.update(bytes, &mut self.nodes).map_err(|_| {
-            io::Error::other("the file is larger than any artifact may be")
-        })?;
+        self.outboard
+            .update(bytes, &mut self.nodes)
+            .map_err(|_| io::Error::other("the file is larger than any artifact may be"))?;
         self.peers.from_upstream(bytes.len() as u64);
         self.write_nodes()
     }
@@ -358,6 +435,8 @@ impl DepositWriter for BlobWriter {
             return Err(io::Error::other("the file changed while it was stored"));
         }
         let Self { staging, .. } = *self;
-        staging.finish(digests.blake3, digests.sha256, digests.size).map_err(io::Error::other)
+        staging
+            .finish(digests.blake3, digests.sha256, digests.size)
+            .map_err(io::Error::other)
     }
 }

@@ -48,7 +48,15 @@ impl Dials {
                 continue;
             };
             if net.dial(current.clone(), peer).is_ok() {
-                self.0.insert(dial, Dial { peer, current, text, rest });
+                self.0.insert(
+                    dial,
+                    Dial {
+                        peer,
+                        current,
+                        text,
+                        rest,
+                    },
+                );
                 return None;
             }
         }
@@ -66,7 +74,11 @@ impl Dials {
             let same = is_outbound && bare(&it.current) == bare(address);
             same || it.peer.as_ref() == Some(peer)
         };
-        let dial = self.0.iter().find(|(_, it)| leads(it)).map(|(dial, _)| *dial)?;
+        let dial = self
+            .0
+            .iter()
+            .find(|(_, it)| leads(it))
+            .map(|(dial, _)| *dial)?;
         self.0.remove(&dial).map(|it| (dial, it.text))
     }
 
@@ -81,7 +93,11 @@ impl Dials {
             Some(address) => bare(&it.current) == bare(address),
             None => peer.is_some() && it.peer == peer,
         };
-        let dial = self.0.iter().find(|(_, it)| leads(it)).map(|(dial, _)| *dial)?;
+        let dial = self
+            .0
+            .iter()
+            .find(|(_, it)| leads(it))
+            .map(|(dial, _)| *dial)?;
         let Dial { peer, rest, .. } = self.0.remove(&dial)?;
         self.try_next(net, dial, peer, rest)
     }

@@ -71,9 +71,16 @@ impl Threads {
     /// The system's error if a thread cannot be started.
     pub fn start(count: usize) -> std::io::Result<(Self, Tasks)> {
         let net = Arc::new(Executor::new());
-        let main = if count < 2 { net.clone() } else { Arc::new(Executor::new()) };
+        let main = if count < 2 {
+            net.clone()
+        } else {
+            Arc::new(Executor::new())
+        };
         let (stop, stopped) = async_channel::bounded::<()>(1);
-        let mut this = Self { stop, threads: Vec::new() };
+        let mut this = Self {
+            stop,
+            threads: Vec::new(),
+        };
         for at in 0..count.max(1) {
             let executor = if at == 0 { net.clone() } else { main.clone() };
             let stopped = stopped.clone();
@@ -81,10 +88,21 @@ impl Threads {
                 // The channel only ever closes: `recv` then fails, and the thread ends.
                 let _ = async_io::block_on(executor.run(stopped.recv()));
             };
-            let name = if at == 0 { "kogge-net".into() } else { format!("kogge-{at}") };
-            this.threads.push(std::thread::Builder::new().name(name).spawn(run)?);
+            let name = if at == 0 {
+                "kogge-net".into()
+            } else {
+                format!("kogge-{at}")
+            };
+            this.threads
+                .push(std::thread::Builder::new().name(name).spawn(run)?);
         }
-        Ok((this, Tasks { net: Arc::new(Own(net)), main: Arc::new(Own(main)) }))
+        Ok((
+            this,
+            Tasks {
+                net: Arc::new(Own(net)),
+                main: Arc::new(Own(main)),
+            },
+        ))
     }
 
     /// Ends the threads and waits for them. Tasks that still run are dropped.
@@ -109,7 +127,10 @@ impl Drop for Threads {
 impl Tasks {
     /// Everything runs on the host's executor.
     pub fn on_host(spawn: Arc<dyn Spawn>) -> Self {
-        Self { net: spawn.clone(), main: spawn }
+        Self {
+            net: spawn.clone(),
+            main: spawn,
+        }
     }
 }
 
@@ -209,7 +230,9 @@ impl Pool {
         if state.idle < state.jobs.len() && state.threads < self.0.threads_max {
             let this = self.clone();
             let name = "kogge-io".to_owned();
-            let started = std::thread::Builder::new().name(name).spawn(move || this.work());
+            let started = std::thread::Builder::new()
+                .name(name)
+                .spawn(move || this.work());
             if started.is_ok() {
                 state.threads += 1;
             } else if state.threads == 0 {
@@ -261,11 +284,19 @@ impl Pool {
         let wait = move || {
             let mut state = this.lock();
             while state.threads != 0 {
-                state = this.0.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = this
+                    .0
+                    .work
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
             drop(done);
         };
-        if std::thread::Builder::new().name("kogge-end".into()).spawn(wait).is_ok() {
+        if std::thread::Builder::new()
+            .name("kogge-end".into())
+            .spawn(wait)
+            .is_ok()
+        {
             let _ = ended.recv().await;
         }
     }
@@ -342,14 +373,22 @@ mod tests {
                 let name = std::thread::current().name().map(ToOwned::to_owned);
                 let _ = send.send((net, name)).await;
             };
-            if net { tasks.spawn_net(task) } else { tasks.spawn(task) }
+            if net {
+                tasks.spawn_net(task)
+            } else {
+                tasks.spawn(task)
+            }
         }
-        let mut seen: Vec<_> =
-            (0..2).map(|_| future::block_on(receive.recv()).unwrap()).collect();
+        let mut seen: Vec<_> = (0..2)
+            .map(|_| future::block_on(receive.recv()).unwrap())
+            .collect();
         seen.sort();
         assert_eq!(
             seen,
-            [(false, Some("kogge-1".to_owned())), (true, Some("kogge-net".to_owned()))]
+            [
+                (false, Some("kogge-1".to_owned())),
+                (true, Some("kogge-net".to_owned()))
+            ]
         );
         threads.stop();
     }

@@ -54,7 +54,6 @@ pub struct Node(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) id: NodeId,
-    pub(crate) name: Option<String>,
     pub(crate) config: Arc<Config>,
     pub(crate) genesis: Arc<Genesis>,
     pub(crate) store: Arc<Store>,
@@ -103,7 +102,11 @@ impl Node {
     /// Queries, proofs and checkpoints.
     pub fn log(&self) -> Log {
         let (store, shared) = (self.0.store.clone(), self.0.shared.clone());
-        Log { store, shared, genesis: self.0.genesis.clone() }
+        Log {
+            store,
+            shared,
+            genesis: self.0.genesis.clone(),
+        }
     }
 
     /// How the node stands.
@@ -184,7 +187,9 @@ impl Node {
                 }
             }
         };
-        with_timeout(limit, wait).await.unwrap_or(Err(NodeError::Timeout(limit)))
+        with_timeout(limit, wait)
+            .await
+            .unwrap_or(Err(NodeError::Timeout(limit)))
     }
 
     /// The owner of this authorized node consents to a change.
@@ -193,7 +198,9 @@ impl Node {
     ///
     /// [`NodeError::Change`] if this node is not authorized, or consented already.
     pub async fn consent(&self, change: Change) -> Result<(), NodeError> {
-        self.ask(|reply| Command::Mark(change, reply)).await?.map_err(NodeError::Change)
+        self.ask(|reply| Command::Mark(change, reply))
+            .await?
+            .map_err(NodeError::Change)
     }
 
     /// The changes that wait for consent.
@@ -214,7 +221,11 @@ impl Node {
     pub async fn open(&self, digest: &Digest) -> Result<Artifact, FetchError> {
         let (node, digest) = (self.clone(), digest.clone());
         let open = move || node.open_blocking(&digest);
-        self.0.pool.run(open).await.map_err(|_| FetchError::Closed)?
+        self.0
+            .pool
+            .run(open)
+            .await
+            .map_err(|_| FetchError::Closed)?
     }
 
     fn open_blocking(&self, digest: &Digest) -> Result<Artifact, FetchError> {
@@ -238,7 +249,12 @@ impl Node {
             }
         };
         let (entry, node) = (Arc::new(entry), self.clone());
-        Ok(Artifact { entry, index, source, node })
+        Ok(Artifact {
+            entry,
+            index,
+            source,
+            node,
+        })
     }
 
     /// Whether an artifact is stored here, whole.
@@ -248,7 +264,13 @@ impl Node {
 
     /// Where the stored bytes came from, if they came from peers.
     pub fn origin_of(&self, blake3: &Blake3) -> Option<OriginRecord> {
-        let bytes = self.0.store.meta().get("origin", &blake3.0).ok().flatten()?;
+        let bytes = self
+            .0
+            .store
+            .meta()
+            .get("origin", &blake3.0)
+            .ok()
+            .flatten()?;
         serde_json::from_slice(&bytes).ok()
     }
 
@@ -273,8 +295,16 @@ impl Node {
         if self.0.commands.send(Command::Stop(done)).await.is_ok() {
             let _ = ended.recv().await;
         }
-        self.0.shared.wait_for(|it| it.is_closed().then_some(())).await;
-        let threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.0
+            .shared
+            .wait_for(|it| it.is_closed().then_some(()))
+            .await;
+        let threads = self
+            .0
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(threads) = threads {
             threads.stop();
         }
@@ -282,18 +312,28 @@ impl Node {
 
     /// Waits until the node has stopped, by whatever cause; tells the cause if it was a failure.
     pub async fn stopped(&self) -> Option<String> {
-        self.0.shared.wait_for(|it| it.is_closed().then_some(())).await;
+        self.0
+            .shared
+            .wait_for(|it| it.is_closed().then_some(()))
+            .await;
         self.0.shared.failure()
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Result<T, NodeError> {
         let (reply, answer) = async_channel::bounded(1);
-        self.0.commands.send(command(reply)).await.map_err(|_| self.gone())?;
+        self.0
+            .commands
+            .send(command(reply))
+            .await
+            .map_err(|_| self.gone())?;
         answer.recv().await.map_err(|_| self.gone())
     }
 
     fn gone(&self) -> NodeError {
-        self.0.shared.failure().map_or(NodeError::Closed, NodeError::Failed)
+        self.0
+            .shared
+            .failure()
+            .map_or(NodeError::Closed, NodeError::Failed)
     }
 }
 
@@ -401,7 +441,9 @@ impl Artifact {
         let blob = self.node.0.pool.run(open).await.map_err(io::Error::other)?;
         let blob = blob.map_err(io::Error::other)?;
         let blob = blob.ok_or_else(|| io::Error::other("the artifact was evicted meanwhile"))?;
-        self.read_stored(Arc::new(blob), offset, len).await.map(Some)
+        self.read_stored(Arc::new(blob), offset, len)
+            .await
+            .map(Some)
     }
 
     /// Waits until the whole artifact is stored.
@@ -427,8 +469,10 @@ pub fn digest_of(entry: &AddArtifact, algorithm: Algorithm) -> Option<Digest> {
     match algorithm {
         Algorithm::Blake3 => Some(entry.blake3.into()),
         Algorithm::Sha256 => Some(entry.sha256.into()),
-        Algorithm::Sha512 | Algorithm::Sha1 | Algorithm::Md5 => {
-            entry.digests.iter().find(|it| it.algorithm() == algorithm).cloned()
-        }
+        Algorithm::Sha512 | Algorithm::Sha1 | Algorithm::Md5 => entry
+            .digests
+            .iter()
+            .find(|it| it.algorithm() == algorithm)
+            .cloned(),
     }
 }

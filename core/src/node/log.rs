@@ -7,9 +7,9 @@ use crate::node::shared::Shared;
 use crate::proto::chain::{Genesis, MemberSet, SetChange};
 use crate::proto::log::entry::{AddArtifact, Attest, BindTag, Entry};
 use crate::proto::log::proof;
-use crate::proto::log::query::{Query, QueryError};
 use crate::proto::log::tile::{TileKind, TilePath, encode_bundle};
 use crate::proto::log::waybill::{Waybill, WaybillError};
+use crate::proto::log::{Query, QueryError};
 use crate::store::{Found, Page, Row, Store, StoreError};
 
 /// Why the log did not answer.
@@ -64,7 +64,12 @@ impl Log {
 
     /// Number of the last block.
     pub fn height(&self) -> u64 {
-        self.store.chain().tip().ok().flatten().map_or(0, |it| it.height)
+        self.store
+            .chain()
+            .tip()
+            .ok()
+            .flatten()
+            .map_or(0, |it| it.height)
     }
 
     /// A leaf with its block.
@@ -77,9 +82,18 @@ impl Log {
         let leaf = chain.leaf(index)?.ok_or(LogError::NoEntry(index))?;
         let entry = Entry::from_bytes(&leaf).map_err(|_| LogError::NoEntry(index))?;
         let height = chain.height_of(index)?.unwrap_or(0);
-        let time = chain.header(height)?.map(|it| it.seal.time).unwrap_or_default();
+        let time = chain
+            .header(height)?
+            .map(|it| it.seal.time)
+            .unwrap_or_default();
         let removed = self.store.index().removed(index)?;
-        Ok(Row { index, height, time, entry, removed })
+        Ok(Row {
+            index,
+            height,
+            time,
+            entry,
+            removed,
+        })
     }
 
     /// The rows of a query.
@@ -106,7 +120,13 @@ impl Log {
     ///
     /// [`LogError::Store`] if the store fails.
     pub fn package(&self, purl: &str) -> Result<Vec<(u64, AddArtifact)>, LogError> {
-        Ok(self.store.index().package(purl)?.into_iter().filter_map(standing).collect())
+        Ok(self
+            .store
+            .index()
+            .package(purl)?
+            .into_iter()
+            .filter_map(standing)
+            .collect())
     }
 
     /// One file of a package version, unless it was withdrawn.
@@ -157,7 +177,10 @@ impl Log {
         after: &str,
         limit: usize,
     ) -> Result<Vec<String>, LogError> {
-        let found = self.store.index().tags(registry, repository, after, limit)?;
+        let found = self
+            .store
+            .index()
+            .tags(registry, repository, Some(after), limit)?;
         Ok(found.into_iter().map(|(_, it)| it.tag).collect())
     }
 
@@ -167,7 +190,7 @@ impl Log {
     ///
     /// [`LogError::Store`] if the store fails.
     pub fn versions(&self, package: &str, after: &str) -> Result<Vec<String>, LogError> {
-        let found = self.store.index().versions(package, after, 1_000)?;
+        let found = self.store.index().versions(package, Some(after), 1_000)?;
         Ok(found.into_iter().map(|(it, _)| it).collect())
     }
 
@@ -200,7 +223,11 @@ impl Log {
     /// [`LogError::NoEntry`] if the log is shorter.
     pub fn proof(&self, index: u64) -> Result<Proof, LogError> {
         let covered = self.checkpoint_size();
-        let size = if index < covered { covered } else { self.size() };
+        let size = if index < covered {
+            covered
+        } else {
+            self.size()
+        };
         self.proof_at(index, size)
     }
 
@@ -209,7 +236,12 @@ impl Log {
         let root = chain.root_at(size)?.filter(|_| index < size);
         let root = root.ok_or(LogError::NoEntry(index))?;
         let path = proof::inclusion(chain, index, size)?;
-        Ok(Proof { index, size, root, path })
+        Ok(Proof {
+            index,
+            size,
+            root,
+            path,
+        })
     }
 
     /// A waybill: proves offline that leaf `index` is in the log.
@@ -218,8 +250,15 @@ impl Log {
     ///
     /// [`LogError::NotCosigned`] if no checkpoint covers the leaf yet.
     pub fn waybill(&self, index: u64) -> Result<String, LogError> {
-        let leaf = self.store.chain().leaf(index)?.ok_or(LogError::NoEntry(index))?;
-        let (status, note) = self.shared.checkpoint().ok_or(LogError::NotCosigned(index))?;
+        let leaf = self
+            .store
+            .chain()
+            .leaf(index)?
+            .ok_or(LogError::NoEntry(index))?;
+        let (status, note) = self
+            .shared
+            .checkpoint()
+            .ok_or(LogError::NotCosigned(index))?;
         if status.size <= index {
             return Err(LogError::NotCosigned(index));
         }
@@ -253,5 +292,8 @@ impl Log {
 }
 
 fn standing(found: Found) -> Option<(u64, AddArtifact)> {
-    found.removed.is_none().then_some((found.index, found.artifact))
+    found
+        .removed
+        .is_none()
+        .then_some((found.index, found.artifact))
 }

@@ -1,11 +1,28 @@
 //! Composition: configuration, executor, the loop, flows, and the public handle.
+//!
+//! [`start`] puts a node together; [`run`] is its loop around the engine in [`flow`]; [`handle`] is
+//! what embedders hold. [`share`] moves artifacts, [`builder`] runs the [`pipeline`]s.
 
+pub(crate) mod builder;
 pub mod clock;
 pub mod config;
-pub mod keys;
+pub(crate) mod dials;
 pub mod event;
 pub mod executor;
 pub mod flow;
+pub mod handle;
+pub mod keys;
+pub mod log;
 pub mod pipeline;
+pub(crate) mod run;
 pub mod share;
+pub(crate) mod shared;
+pub mod start;
 pub mod status;
+pub(crate) mod vault;
+pub(crate) mod view;
+
+pub use handle::{Artifact, Node, NodeError, OriginRecord};
+pub use log::{Log, LogError, Proof};
+pub use share::FetchError;
+pub use start::{Network, StartError};

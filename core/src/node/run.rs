@@ -13,10 +13,10 @@ use crate::node::builder::Builder;
 use crate::node::clock::Clock;
 use crate::node::dials::Dials;
 use crate::node::event::Event;
-use crate::node::executor::{Pool, Tasks};
+use crate::node::executor::Pool;
 use crate::node::flow::{Effect, Engine, Input};
-use crate::node::shared::{Known, Shared};
 use crate::node::share::Hub;
+use crate::node::shared::{Known, Shared};
 use crate::node::vault::NodeVault;
 use crate::proto::build::{BuildId, BuildSpec, BuildStatus, Refusal};
 use crate::proto::heads::Verdict;
@@ -68,7 +68,6 @@ pub(crate) struct Loop {
     /// Taken out while the pool writes to it.
     pub(crate) wal: Option<Wal>,
     pub(crate) pool: Pool,
-    pub(crate) tasks: Tasks,
     pub(crate) hub: Arc<Hub>,
     pub(crate) clock: Clock,
     pub(crate) shared: Arc<Shared>,
@@ -202,7 +201,9 @@ impl Loop {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let input = match event {
             NetEvent::Listening { address } => {
-                self.shared.event(Event::Listening { address: address.to_string() });
+                self.shared.event(Event::Listening {
+                    address: address.to_string(),
+                });
                 self.listening.push(address);
                 self.listening_input()
             }
@@ -214,7 +215,11 @@ impl Loop {
                 self.shared.listen_failed(error.to_string());
                 return;
             }
-            NetEvent::Connected { peer, address, is_outbound } => {
+            NetEvent::Connected {
+                peer,
+                address,
+                is_outbound,
+            } => {
                 self.links.insert(peer, address.to_string());
                 self.shared.linked(peer, address.to_string());
                 let dialled = self.dials.connected(&peer, &address, is_outbound);
@@ -224,36 +229,67 @@ impl Loop {
                 self.links.remove(&peer);
                 self.hub.left(&peer);
                 self.shared.link_lost(peer, reason.to_string());
-                Input::Disconnected { peer, reason: reason.to_string() }
+                Input::Disconnected {
+                    peer,
+                    reason: reason.to_string(),
+                }
             }
-            NetEvent::DialFailed { peer, address, error } => {
+            NetEvent::DialFailed {
+                peer,
+                address,
+                error,
+            } => {
                 tracing::debug!(?address, %error, "dial failed");
                 match self.dials.failed(&self.net, peer, address) {
                     Some(dial) => Input::DialFailed { dial },
                     None => return,
                 }
             }
-            NetEvent::Identified { peer, agent, listens, .. } => {
+            NetEvent::Identified {
+                peer,
+                agent,
+                listens,
+                ..
+            } => {
                 self.shared.identified(peer, agent);
                 for address in listens {
                     let address = address.to_string();
-                    self.engine.handle(now, wall, Input::Learned { peer, address });
+                    self.engine
+                        .handle(now, wall, Input::Learned { peer, address });
                 }
                 return;
             }
-            NetEvent::Frame { peer, protocol, bytes } => {
-                Input::Frame { peer, protocol, bytes: bytes.into_vec() }
-            }
+            NetEvent::Frame {
+                peer,
+                protocol,
+                bytes,
+            } => Input::Frame {
+                peer,
+                protocol,
+                bytes: bytes.into_vec(),
+            },
             NetEvent::Inbound { peer, stream } => {
                 self.hub.inbound(peer, stream);
                 return;
             }
-            NetEvent::Gossip { topic, id, source, bytes, .. } => {
-                Input::Gossip { topic, id, source, bytes }
-            }
+            NetEvent::Gossip {
+                topic,
+                id,
+                source,
+                bytes,
+                ..
+            } => Input::Gossip {
+                topic,
+                id,
+                source,
+                bytes: bytes.into_vec(),
+            },
             NetEvent::Providers { providers, .. } => {
                 // A holder that answers joins the running downloads when it is admitted.
-                for peer in providers.into_iter().filter(|it| !self.links.contains_key(it)) {
+                for peer in providers
+                    .into_iter()
+                    .filter(|it| !self.links.contains_key(it))
+                {
                     let _ = self.net.dial_peer(peer);
                 }
                 return;
@@ -292,7 +328,11 @@ impl Loop {
                 self.effect(effect).await?;
             }
         }
-        if records.is_empty() { Ok(()) } else { self.write_wal(None, records).await }
+        if records.is_empty() {
+            Ok(())
+        } else {
+            self.write_wal(None, records).await
+        }
     }
 
     async fn write_wal(&mut self, reset: Option<u64>, records: Vec<Vec<u8>>) -> Result<(), Fatal> {
@@ -312,7 +352,11 @@ impl Loop {
 
     async fn effect(&mut self, effect: Effect) -> Result<(), Fatal> {
         match effect {
-            Effect::Send { peer, protocol, bytes } => {
+            Effect::Send {
+                peer,
+                protocol,
+                bytes,
+            } => {
                 if let Err(error) = self.net.send(peer, protocol, bytes) {
                     tracing::debug!(%peer, %protocol, %error, "not sent");
                 }
@@ -322,7 +366,11 @@ impl Loop {
                     tracing::debug!(%error, "not published");
                 }
             }
-            Effect::Judge { id, source, verdict } => {
+            Effect::Judge {
+                id,
+                source,
+                verdict,
+            } => {
                 let verdict = match verdict {
                     Verdict::Accept => crate::net::Verdict::Accept,
                     Verdict::Ignore => crate::net::Verdict::Ignore,
@@ -346,7 +394,11 @@ impl Loop {
                 self.hub.left(&peer);
                 let _ = self.net.ban(peer, time);
             }
-            Effect::Dial { dial, peer, addresses } => {
+            Effect::Dial {
+                dial,
+                peer,
+                addresses,
+            } => {
                 if let Some(dial) = self.dials.start(&self.net, dial, peer, addresses) {
                     let input = Internal::Input(Input::DialFailed { dial });
                     let _ = self.internal.0.try_send(input);
@@ -359,16 +411,23 @@ impl Loop {
             Effect::Append { block, certificate } => {
                 let height = block.block().height();
                 let (state, reply) = (block.next().to_bytes(), self.internal.0.clone());
-                self.store.chain().append(block.block(), &certificate, state, move |result| {
-                    let _ = reply.send_blocking(match result {
-                        Ok(()) => Internal::Input(Input::Appended { height }),
-                        Err(error) => Internal::StoreFailed(error),
+                self.store
+                    .chain()
+                    .append(block.block(), &certificate, state, move |result| {
+                        let _ = reply.send_blocking(match result {
+                            Ok(()) => Internal::Input(Input::Appended { height }),
+                            Err(error) => Internal::StoreFailed(error),
+                        });
                     });
-                });
             }
             Effect::PersistHead(head) => self.persist_head(head),
-            Effect::KeepCheckpoint { size, note, signers } => {
-                self.shared.keep_checkpoint(size, &note, signers, self.clock.wall());
+            Effect::KeepCheckpoint {
+                size,
+                note,
+                signers,
+            } => {
+                self.shared
+                    .keep_checkpoint(size, &note, signers, self.clock.wall());
                 let store = self.store.clone();
                 self.pool.detach(move || {
                     if let Err(error) = store.chain().put_checkpoint(size, &note) {
@@ -398,8 +457,13 @@ impl Loop {
     fn publish_status(&self) {
         let now = self.clock.now();
         let snapshot = self.engine.snapshot(now);
-        let tip = self.engine.durable_tip();
-        self.shared.snapshot(Known { snapshot, tip, downloads: self.hub.downloads() });
+        let builds = self
+            .engine
+            .builds_machine()
+            .list()
+            .filter(|it| !it.state.is_final())
+            .count();
+        self.shared.snapshot(Known { snapshot, builds });
     }
 
     /// Unfinished builds survive a restart.
@@ -412,7 +476,10 @@ impl Loop {
     async fn save(&mut self) {
         let book = self.engine.book().to_bytes();
         let store = self.store.clone();
-        let saved = self.pool.run(move || store.meta().put("peers", b"book", &book)).await;
+        let saved = self
+            .pool
+            .run(move || store.meta().put("peers", b"book", &book))
+            .await;
         if let Ok(Err(error)) = saved {
             tracing::warn!(%error, "the address book was not saved");
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 
-use crate::base::{BlockId, NodeId, WallTime};
+use crate::base::{NodeId, WallTime};
 use crate::node::event::Event;
 use crate::node::flow::Snapshot;
 use crate::node::status::{CheckpointStatus, PeerStatus};
@@ -30,9 +30,8 @@ const PROBLEMS_MAX: usize = 16;
 #[derive(Clone)]
 pub(crate) struct Known {
     pub(crate) snapshot: Snapshot,
-    /// Height and id of the last durable block.
-    pub(crate) tip: (u64, BlockId),
-    pub(crate) downloads: usize,
+    /// Builds that are not finished.
+    pub(crate) builds: usize,
 }
 
 /// Shared by the loop and all handles.
@@ -57,7 +56,14 @@ impl Shared {
     pub(crate) fn new(checkpoint: Option<(u64, String)>) -> Self {
         let checkpoint = checkpoint.map(|(size, note)| {
             let (signers, time) = (count_cosigners(&note), WallTime::default());
-            (CheckpointStatus { size, signers, time }, note)
+            (
+                CheckpointStatus {
+                    size,
+                    signers,
+                    time,
+                },
+                note,
+            )
         });
         let state = State {
             known: None,
@@ -194,18 +200,22 @@ impl Shared {
 
     fn peer(&self, peer: NodeId, change: impl FnOnce(&mut PeerStatus)) {
         let mut state = self.state();
-        change(state.peers.entry(peer).or_insert_with(|| PeerStatus {
-            node: peer,
-            peer_id: crate::net::id::peer_id(&peer).map(|it| it.to_string()).unwrap_or_default(),
-            member: None,
-            state: "connecting".into(),
-            reason: None,
-            address: None,
-            agent: None,
-            height: None,
-            rtt_us: None,
-            received: 0,
-            sent: 0,
+        change(state.peers.entry(peer).or_insert_with(|| {
+            PeerStatus {
+                node: peer,
+                peer_id: crate::net::id::peer_id(&peer)
+                    .map(|it| it.to_string())
+                    .unwrap_or_default(),
+                member: None,
+                state: "connecting".into(),
+                reason: None,
+                address: None,
+                agent: None,
+                height: None,
+                rtt_us: None,
+                received: 0,
+                sent: 0,
+            }
         }));
     }
 
@@ -214,7 +224,11 @@ impl Shared {
     }
 
     pub(crate) fn keep_checkpoint(&self, size: u64, note: &str, signers: usize, time: WallTime) {
-        let status = CheckpointStatus { size, signers, time };
+        let status = CheckpointStatus {
+            size,
+            signers,
+            time,
+        };
         self.state().checkpoint = Some((status, note.to_owned()));
         self.changed.notify(usize::MAX);
     }
@@ -237,7 +251,10 @@ impl Shared {
     /// Everything has stopped.
     pub(crate) fn closed(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.readers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         self.changed.notify(usize::MAX);
     }
 
@@ -267,6 +284,13 @@ impl Shared {
 /// Cosignature lines of a portable note: all signature lines but the log's one.
 fn count_cosigners(note: &str) -> usize {
     let lines = note.lines().filter(|it| it.starts_with('\u{2014}')).count();
-    let is_note = note.split("\n\n").next().is_some_and(|it| it.parse::<Checkpoint>().is_ok());
-    if is_note { lines.saturating_sub(1) } else { lines }
+    let is_note = note
+        .split("\n\n")
+        .next()
+        .is_some_and(|it| it.parse::<Checkpoint>().is_ok());
+    if is_note {
+        lines.saturating_sub(1)
+    } else {
+        lines
+    }
 }

@@ -117,7 +117,7 @@ pub struct StoreStatus {
     pub bytes: u64,
     /// The owner's limit.
     pub quota: u64,
-    /// Artifacts that are never evicted.
+    /// Bytes of artifacts that are never evicted.
     pub pinned: u64,
 }
 

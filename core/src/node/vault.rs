@@ -18,7 +18,10 @@ pub(crate) struct NodeVault {
 
 impl NodeVault {
     pub(crate) fn new(store: Arc<Store>) -> Self {
-        Self { store, failure: Mutex::default() }
+        Self {
+            store,
+            failure: Mutex::default(),
+        }
     }
 
     fn read<T: Default>(&self, result: Result<T, StoreError>) -> T {
@@ -36,7 +39,8 @@ impl Ledger for NodeVault {
     }
 
     fn tag(&self, registry: &str, repository: &str, tag: &str) -> Option<Sha256> {
-        self.read(self.store.index().tag(registry, repository, tag)).map(|(_, it)| it.digest)
+        self.read(self.store.index().tag(registry, repository, tag))
+            .map(|(_, it)| it.digest)
     }
 
     fn artifact_exists(&self, index: u64) -> bool {
@@ -48,17 +52,24 @@ impl Ledger for NodeVault {
     }
 
     fn block(&self, height: u64) -> Option<BlockId> {
-        self.read(self.store.chain().header(height)).map(|it| it.id())
+        self.read(self.store.chain().header(height))
+            .map(|it| it.id())
     }
 }
 
 impl Chain for NodeVault {
     fn tip(&self) -> Tip {
         let tip = self.read(self.store.chain().tip());
-        tip.map_or(Tip { height: 0, id: BlockId([0; 32]) }, |it| Tip {
-            height: it.height,
-            id: it.block,
-        })
+        tip.map_or(
+            Tip {
+                height: 0,
+                id: BlockId([0; 32]),
+            },
+            |it| Tip {
+                height: it.height,
+                id: it.block,
+            },
+        )
     }
 
     fn id_at(&self, height: u64) -> Option<BlockId> {
@@ -77,18 +88,27 @@ impl Vault for NodeVault {
     fn encoded(&self, height: u64) -> Option<SyncBlock> {
         let blocks = self.read(self.store.chain().blocks(height, 0));
         let block = blocks.into_iter().next()?;
-        Some(SyncBlock { block: block.block.into(), certificate: block.certificate.into() })
+        Some(SyncBlock {
+            block: block.block.into(),
+            certificate: block.certificate.into(),
+        })
     }
 
     fn package_index(&self, purl: &str) -> Option<u64> {
-        self.read(self.store.index().package(purl)).first().map(|it| it.index)
+        self.read(self.store.index().package(purl))
+            .first()
+            .map(|it| it.index)
     }
 
     fn tag_index(&self, registry: &str, repository: &str, tag: &str) -> Option<u64> {
-        self.read(self.store.index().tag(registry, repository, tag)).map(|(index, _)| index)
+        self.read(self.store.index().tag(registry, repository, tag))
+            .map(|(index, _)| index)
     }
 
     fn take_failure(&self) -> Option<String> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }

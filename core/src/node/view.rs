@@ -13,8 +13,9 @@ pub(crate) fn status(node: &Inner) -> Status {
     let known = node.shared.known();
     let snapshot = known.as_ref().map(|it| &it.snapshot);
     let members = snapshot.map_or_else(|| node.genesis.member_set(), |it| it.members.clone());
-    let connected: Vec<_> =
-        snapshot.map(|it| it.admitted.iter().map(|it| it.0).collect()).unwrap_or_default();
+    let connected: Vec<_> = snapshot
+        .map(|it| it.admitted.iter().map(|it| it.0).collect())
+        .unwrap_or_default();
     let is_here = |it: &NodeId| *it == node.id || connected.contains(it);
     let me = members.by_node(&node.id).map(|it| it.name.clone());
     let present = members.iter().filter(|it| is_here(&it.node)).count();
@@ -51,14 +52,17 @@ pub(crate) fn status(node: &Inner) -> Status {
         peers: connected.len(),
         store: store_status(node),
         transfer: node.hub.peers.status(),
-        builds_open: 0,
+        builds_open: known.as_ref().map_or(0, |it| it.builds),
     }
 }
 
 fn waiting(members: &MemberSet, present: usize) -> Option<String> {
     let quorum = members.quorum();
     (present < quorum).then(|| {
-        format!("{present} of {} authorized nodes are connected, {quorum} are needed", members.len())
+        format!(
+            "{present} of {} authorized nodes are connected, {quorum} are needed",
+            members.len()
+        )
     })
 }
 
@@ -77,7 +81,10 @@ fn log_status(node: &Inner) -> LogStatus {
             Some(State::CatchingUp) => "catching-up".into(),
             Some(State::Live) => "live".into(),
         },
-        target: progress.and_then(|it| it.target).unwrap_or(height).max(height),
+        target: progress
+            .and_then(|it| it.target)
+            .unwrap_or(height)
+            .max(height),
         checkpoint: node.shared.checkpoint().map(|(it, _)| it),
     }
 }
@@ -88,18 +95,24 @@ fn store_status(node: &Inner) -> StoreStatus {
         artifacts: stat.count,
         bytes: stat.bytes,
         quota: node.config.limits.disk,
-        pinned: stat.pinned,
+        pinned: stat.pinned_bytes,
     }
 }
 
 /// Addresses with the peer id, as others dial them.
 fn listen(node: &Inner) -> Vec<String> {
     let id = peer_id(node);
-    node.shared.addresses().into_iter().map(|it| format!("{it}/p2p/{id}")).collect()
+    node.shared
+        .addresses()
+        .into_iter()
+        .map(|it| format!("{it}/p2p/{id}"))
+        .collect()
 }
 
 fn peer_id(node: &Inner) -> String {
-    crate::net::id::peer_id(&node.id).map(|it| it.to_string()).unwrap_or_default()
+    crate::net::id::peer_id(&node.id)
+        .map(|it| it.to_string())
+        .unwrap_or_default()
 }
 
 /// Peers with their names and traffic.

@@ -14,7 +14,14 @@ use crate::proto::consensus::{Config, Consensus, Effect as Agreed, Input, Messag
 impl<V: Vault> Engine<V> {
     pub(super) fn new_consensus(keys: &NodeKeys, state: &ChainState) -> Consensus {
         let (chain, params) = (*state.chain(), *state.params());
-        Consensus::new(&Config { chain, params, vote: keys.vote.clone() }, state.height())
+        Consensus::new(
+            &Config {
+                chain,
+                params,
+                vote: keys.vote.clone(),
+            },
+            state.height(),
+        )
     }
 
     /// A message of a member; anybody else has no business with this protocol.
@@ -55,10 +62,19 @@ impl<V: Vault> Engine<V> {
 
     pub(super) fn agreement(&mut self, now: Time, wall: WallTime, input: Input) {
         let mut effects = Vec::new();
-        let Self { consensus, chain, vault, recent, pool, .. } = self;
+        let Self {
+            consensus,
+            chain,
+            vault,
+            recent,
+            pool,
+            ..
+        } = self;
         let overlay = Overlay { vault, recent };
         let mut judge = |block: &Block| {
-            let verdict = check(chain, &overlay, block, Some(wall), &mut |it| pool.is_verified(it));
+            let verdict = check(chain, &overlay, block, Some(wall), &mut |it| {
+                pool.is_verified(it)
+            });
             if let Err(error) = &verdict {
                 tracing::warn!(height = block.height(), %error, "refused a proposed block");
             }
@@ -116,10 +132,20 @@ impl<V: Vault> Engine<V> {
             self.out.push(Effect::ResetWal(height));
         }
         let mut effects = Vec::new();
-        let Self { consensus, chain, vault, recent, pool, .. } = self;
+        let Self {
+            consensus,
+            chain,
+            vault,
+            recent,
+            pool,
+            ..
+        } = self;
         let overlay = Overlay { vault, recent };
         let mut judge = |block: &Block| {
-            check(chain, &overlay, block, Some(wall), &mut |it| pool.is_verified(it)).is_ok()
+            check(chain, &overlay, block, Some(wall), &mut |it| {
+                pool.is_verified(it)
+            })
+            .is_ok()
         };
         consensus.start(now, height, chain.members(), &wal, &mut judge, &mut effects);
         self.agreement_effects(now, wall, effects);
@@ -137,7 +163,10 @@ impl<V: Vault> Engine<V> {
                     let others = self.chain.members().iter().filter(|it| it.node != self.me);
                     let others: Vec<NodeId> = others.map(|it| it.node).collect();
                     let bytes = message.to_bytes();
-                    for peer in others.into_iter().filter(|it| self.admitted.contains_key(it)) {
+                    for peer in others
+                        .into_iter()
+                        .filter(|it| self.admitted.contains_key(it))
+                    {
                         self.out.push(Effect::Send {
                             peer,
                             protocol: Protocol::Consensus,
@@ -147,7 +176,10 @@ impl<V: Vault> Engine<V> {
                 }
                 Agreed::SendTo(to, message) => self.send_to_member(&to, &message),
                 Agreed::Decide { block, certificate } => {
-                    let overlay = Overlay { vault: &self.vault, recent: &self.recent };
+                    let overlay = Overlay {
+                        vault: &self.vault,
+                        recent: &self.recent,
+                    };
                     let pool = &self.pool;
                     let checked = check(&self.chain, &overlay, &block, None, &mut |it| {
                         pool.is_verified(it)
@@ -182,7 +214,15 @@ impl<V: Vault> Engine<V> {
         }
         if let Some(block) = self.build_block(now, wall) {
             self.needed = None;
-            self.agreement(now, wall, Input::Block { height, round, block });
+            self.agreement(
+                now,
+                wall,
+                Input::Block {
+                    height,
+                    round,
+                    block,
+                },
+            );
         }
     }
 
@@ -196,10 +236,14 @@ impl<V: Vault> Engine<V> {
     /// The block that we propose, if anything is eligible.
     fn build_block(&mut self, now: Time, wall: WallTime) -> Option<Block> {
         let groups = self.eligible();
-        let overlay = Overlay { vault: &self.vault, recent: &self.recent };
+        let overlay = Overlay {
+            vault: &self.vault,
+            recent: &self.recent,
+        };
         let pool = &self.pool;
-        let (block, rejected) =
-            build(&self.chain, &overlay, wall, groups, &mut |it| pool.is_verified(it));
+        let (block, rejected) = build(&self.chain, &overlay, wall, groups, &mut |it| {
+            pool.is_verified(it)
+        });
         for it in rejected {
             tracing::info!(what = describe(&it.group), error = %it.error, "left out of the block");
             self.drop_group(now, wall, it);

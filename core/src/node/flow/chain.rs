@@ -34,7 +34,8 @@ impl<V: Vault> Engine<V> {
                     self.send(peer, Protocol::Sync, message.to_bytes());
                 }
                 sync::Effect::Apply { peer, blocks } => {
-                    self.to_apply.extend(blocks.into_iter().map(|it| (peer, it)));
+                    self.to_apply
+                        .extend(blocks.into_iter().map(|it| (peer, it)));
                 }
                 sync::Effect::Blame { peer, fault } => self.fault(now, peer, fault.to_string()),
                 sync::Effect::Slow { peer } => self.scores.slow(now, peer),
@@ -75,11 +76,15 @@ impl<V: Vault> Engine<V> {
         it.certificate
             .verify(chain, &it.block.header, members)
             .map_err(|error| error.to_string())?;
-        let overlay = Overlay { vault: &self.vault, recent: &self.recent };
+        let overlay = Overlay {
+            vault: &self.vault,
+            recent: &self.recent,
+        };
         let pool = &self.pool;
-        let checked =
-            check(&self.chain, &overlay, &it.block, None, &mut |attest| pool.is_verified(attest))
-                .map_err(|error| error.to_string())?;
+        let checked = check(&self.chain, &overlay, &it.block, None, &mut |attest| {
+            pool.is_verified(attest)
+        })
+        .map_err(|error| error.to_string())?;
         self.apply(now, wall, checked, it.certificate);
         Ok(())
     }
@@ -97,14 +102,25 @@ impl<V: Vault> Engine<V> {
         let first_index = block.block().header.seal.first_index;
         let entries: std::sync::Arc<[Entry]> = block.leaves().map(|it| it.entry.clone()).collect();
         self.chain = block.next().clone();
-        self.recent.push(Waiting::new(&self.origin, &block, members.clone()));
-        self.out.push(Effect::Append { block: Box::new(block), certificate });
+        self.recent
+            .push(Waiting::new(&self.origin, &block, members.clone()));
+        self.out.push(Effect::Append {
+            block: Box::new(block),
+            certificate,
+        });
 
         if *self.chain.members() != members {
             self.members_changed(now, wall);
         }
         self.pool_committed(now, wall, &entries);
-        self.builds(now, wall, build::Input::Committed { first_index, entries });
+        self.builds(
+            now,
+            wall,
+            build::Input::Committed {
+                first_index,
+                entries,
+            },
+        );
         self.agreement_applied(height);
         self.sync(now, wall, sync::Input::Applied { height });
     }

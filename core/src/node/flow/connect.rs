@@ -30,7 +30,8 @@ impl<V: Vault> Engine<V> {
         if self.admitted.remove(&peer).is_some() {
             self.sync(now, wall, sync::Input::Left { peer });
             self.pool_disconnected(now, wall, peer);
-            self.out.push(Effect::Event(Event::PeerLost { peer, reason }));
+            self.out
+                .push(Effect::Event(Event::PeerLost { peer, reason }));
         }
     }
 
@@ -42,7 +43,15 @@ impl<V: Vault> Engine<V> {
 
     pub(super) fn dial_effects(&mut self, effects: Vec<peers::Effect>) {
         self.out.extend(effects.into_iter().map(|it| match it {
-            peers::Effect::Dial { dial, peer, addresses } => Effect::Dial { dial, peer, addresses },
+            peers::Effect::Dial {
+                dial,
+                peer,
+                addresses,
+            } => Effect::Dial {
+                dial,
+                peer,
+                addresses,
+            },
             peers::Effect::FetchBootstrap { url } => Effect::FetchBootstrap { url },
         }));
     }
@@ -50,7 +59,10 @@ impl<V: Vault> Engine<V> {
     /// Authorized nodes keep links to all others.
     pub(super) fn dial_members(&mut self, now: Time, members: &MemberSet) {
         let is_member = members.by_node(&self.me).is_some();
-        let others = members.iter().map(|it| it.node).filter(|it| is_member && *it != self.me);
+        let others = members
+            .iter()
+            .map(|it| it.node)
+            .filter(|it| is_member && *it != self.me);
         let members = others.collect();
         self.dial(now, peers::Input::Members { members });
     }
@@ -97,7 +109,10 @@ impl<V: Vault> Engine<V> {
             Protocol::Consensus => self.agreement_message(now, wall, peer, bytes),
             Protocol::Build => match BuildMessage::from_bytes(bytes) {
                 Ok(message) => {
-                    let input = build::Input::Received { from: peer, message };
+                    let input = build::Input::Received {
+                        from: peer,
+                        message,
+                    };
                     self.builds(now, wall, input);
                 }
                 Err(error) => self.fault(now, peer, format!("build message: {error}")),
@@ -145,7 +160,10 @@ impl<V: Vault> Engine<V> {
     fn admit(&mut self, now: Time, wall: WallTime, peer: NodeId, hello: hello::Hello) {
         let (base, tip) = (hello.base, hello.tip.height);
         self.admitted.insert(peer, Admitted { height: tip });
-        self.out.push(Effect::Admitted { peer, hello: Box::new(hello) });
+        self.out.push(Effect::Admitted {
+            peer,
+            hello: Box::new(hello),
+        });
         self.out.push(Effect::Event(Event::PeerAdmitted { peer }));
         self.sync(now, wall, sync::Input::Joined { peer, base, tip });
         self.builds(now, wall, build::Input::Connected(peer));
@@ -172,12 +190,23 @@ impl<V: Vault> Engine<V> {
     pub(super) fn fault(&mut self, now: Time, peer: NodeId, reason: String) {
         let until = self.scores.fault(now, peer, &reason).until;
         self.dial(now, peers::Input::Banned { peer, until });
-        self.out.push(Effect::Event(Event::Fault { peer, reason: reason.clone() }));
-        self.out.push(Effect::Ban { peer, reason, time: until.since(now) });
+        self.out.push(Effect::Event(Event::Fault {
+            peer,
+            reason: reason.clone(),
+        }));
+        self.out.push(Effect::Ban {
+            peer,
+            reason,
+            time: until.since(now),
+        });
     }
 
     pub(super) fn send(&mut self, peer: NodeId, protocol: Protocol, bytes: Vec<u8>) {
-        self.out.push(Effect::Send { peer, protocol, bytes });
+        self.out.push(Effect::Send {
+            peer,
+            protocol,
+            bytes,
+        });
     }
 }
 

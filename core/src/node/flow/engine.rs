@@ -336,7 +336,12 @@ pub struct Engine<V> {
 impl<V: Vault> Engine<V> {
     /// An engine at the state of `setup`; take its first effects with [`Engine::take`].
     pub fn new(setup: Setup, vault: V, now: Time, wall: WallTime) -> Self {
-        let Setup { keys, genesis, state, .. } = setup;
+        let Setup {
+            keys,
+            genesis,
+            state,
+            ..
+        } = setup;
         let me = keys.id();
         let members = state.members().clone();
         let local = hello::Local {
@@ -363,7 +368,10 @@ impl<V: Vault> Engine<V> {
             origin: wall,
         };
         // Bodies are not gossiped: an announced block is fetched at once.
-        let sync_config = sync::Config { grace: Duration::ZERO, ..sync::Config::default() };
+        let sync_config = sync::Config {
+            grace: Duration::ZERO,
+            ..sync::Config::default()
+        };
         let mut this = Self {
             me,
             origin: genesis.origin.clone(),
@@ -406,7 +414,11 @@ impl<V: Vault> Engine<V> {
     ) {
         if let Some(members) = decided_by {
             let (size, root) = (self.chain.size(), self.chain.root());
-            let head = Checkpoint { origin: self.origin.clone(), size, root };
+            let head = Checkpoint {
+                origin: self.origin.clone(),
+                size,
+                root,
+            };
             self.heads(now, crate::proto::heads::Input::Committed { head, members });
         }
         let members = self.chain.members().clone();
@@ -422,27 +434,54 @@ impl<V: Vault> Engine<V> {
         match input {
             Input::Connected { peer, dialled } => self.connected(now, wall, peer, dialled),
             Input::DialFailed { dial } => self.dial(now, peers::Input::DialFailed { dial }),
-            Input::Bootstrap { url, seeds } => self.dial(now, match seeds {
-                Some(seeds) => peers::Input::Fetched { url, seeds },
-                None => peers::Input::FetchFailed { url },
-            }),
+            Input::Bootstrap { url, seeds } => self.dial(
+                now,
+                match seeds {
+                    Some(seeds) => peers::Input::Fetched { url, seeds },
+                    None => peers::Input::FetchFailed { url },
+                },
+            ),
             Input::Learned { peer, address } => {
                 let source = peers::Source::Hello;
-                self.dial(now, peers::Input::Learned { peer, address, source });
+                self.dial(
+                    now,
+                    peers::Input::Learned {
+                        peer,
+                        address,
+                        source,
+                    },
+                );
             }
             Input::Disconnected { peer, reason } => self.disconnected(now, wall, peer, reason),
-            Input::Frame { peer, protocol, bytes } => {
+            Input::Frame {
+                peer,
+                protocol,
+                bytes,
+            } => {
                 self.frame(now, wall, peer, protocol, &bytes);
             }
-            Input::Gossip { topic, id, source, bytes } => {
+            Input::Gossip {
+                topic,
+                id,
+                source,
+                bytes,
+            } => {
                 let verdict = self.gossip(now, wall, topic, source, &bytes);
-                self.out.push(Effect::Judge { id, source, verdict });
+                self.out.push(Effect::Judge {
+                    id,
+                    source,
+                    verdict,
+                });
             }
             Input::Listening(addresses) => self.hello.local_mut().listen = addresses,
             Input::Appended { height } => self.appended(now, wall, height),
             Input::HeadPersisted(head) => self.head_persisted(now, wall, head),
             Input::BuildProgress { id, done, total } => {
-                self.builds(now, wall, build::Input::PipelineProgress { id, done, total });
+                self.builds(
+                    now,
+                    wall,
+                    build::Input::PipelineProgress { id, done, total },
+                );
             }
             Input::BuildDone { id, run, result } => {
                 self.builds(now, wall, build::Input::PipelineDone { id, run, result });
@@ -530,7 +569,11 @@ impl<V: Vault> Engine<V> {
             progress: self.sync.progress(now),
             deciding: self.deciding,
             has_work: self.has_work(),
-            admitted: self.admitted.iter().map(|(peer, it)| (*peer, it.height)).collect(),
+            admitted: self
+                .admitted
+                .iter()
+                .map(|(peer, it)| (*peer, it.height))
+                .collect(),
         }
     }
 

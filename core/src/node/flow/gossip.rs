@@ -49,12 +49,12 @@ impl Gossip {
         let malformed = |it: &dyn std::fmt::Display| CodecError::Malformed(it.to_string());
         match (topic, bytes) {
             (Topic::Head, bytes) => HeadMessage::from_bytes(bytes).map(Self::Head),
-            (Topic::Pool, [BUILD, body @ ..]) => {
-                BuildMessage::from_bytes(body).map(Self::Build).map_err(|it| malformed(&it))
-            }
-            (Topic::Pool, [POOL, body @ ..]) => {
-                PoolMessage::from_bytes(body).map(Self::Pool).map_err(|it| malformed(&it))
-            }
+            (Topic::Pool, [BUILD, body @ ..]) => BuildMessage::from_bytes(body)
+                .map(Self::Build)
+                .map_err(|it| malformed(&it)),
+            (Topic::Pool, [POOL, body @ ..]) => PoolMessage::from_bytes(body)
+                .map(Self::Pool)
+                .map_err(|it| malformed(&it)),
             (Topic::Pool, _) => Err(CodecError::Invalid("unknown kind of pool message")),
         }
     }

@@ -21,8 +21,16 @@ impl<V: Vault> Engine<V> {
             match effect {
                 heads::Effect::Sign(head) => self.out.push(Effect::PersistHead(head)),
                 heads::Effect::Publish(message) => self.publish(&Gossip::Head(message)),
-                heads::Effect::Checkpoint { size, note, signers } => {
-                    self.out.push(Effect::KeepCheckpoint { size, note, signers });
+                heads::Effect::Checkpoint {
+                    size,
+                    note,
+                    signers,
+                } => {
+                    self.out.push(Effect::KeepCheckpoint {
+                        size,
+                        note,
+                        signers,
+                    });
                 }
                 heads::Effect::Judge(it) => verdict = Some(it),
             }

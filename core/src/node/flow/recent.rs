@@ -11,28 +11,32 @@ use crate::proto::log::checkpoint::Checkpoint;
 use crate::proto::log::entry::{Entry, package_subject};
 
 /// Most blocks that may wait for the disk; beyond it no block is applied until some are durable.
-pub const WAITING_MAX: usize = 64;
+pub(super) const WAITING_MAX: usize = 64;
 
 /// A block on its way to the disk.
 #[derive(Debug)]
-pub struct Waiting {
+pub(super) struct Waiting {
     /// Its number.
-    pub height: u64,
+    pub(super) height: u64,
     /// Its identity.
-    pub id: BlockId,
+    pub(super) id: BlockId,
     /// The head of the log after it.
-    pub head: Checkpoint,
+    pub(super) head: Checkpoint,
     /// The set that decided it.
-    pub members: MemberSet,
+    pub(super) members: MemberSet,
     first_index: u64,
     entries: Vec<Entry>,
 }
 
 impl Waiting {
     /// What is to be remembered of `block`, which `members` decided.
-    pub fn new(origin: &str, block: &CheckedBlock, members: MemberSet) -> Self {
+    pub(super) fn new(origin: &str, block: &CheckedBlock, members: MemberSet) -> Self {
         let header = &block.block().header;
-        let head = Checkpoint { origin: origin.to_owned(), size: header.size, root: header.root };
+        let head = Checkpoint {
+            origin: origin.to_owned(),
+            size: header.size,
+            root: header.root,
+        };
         Self {
             height: header.seal.height,
             id: *block.id(),
@@ -46,36 +50,36 @@ impl Waiting {
 
 /// The blocks that wait, oldest first.
 #[derive(Debug, Default)]
-pub struct Recent(VecDeque<Waiting>);
+pub(super) struct Recent(VecDeque<Waiting>);
 
 impl Recent {
     /// Adds the newest block.
-    pub fn push(&mut self, block: Waiting) {
+    pub(super) fn push(&mut self, block: Waiting) {
         self.0.push_back(block);
     }
 
     /// Takes the oldest block if its number is at most `height`.
-    pub fn pop_durable(&mut self, height: u64) -> Option<Waiting> {
+    pub(super) fn pop_durable(&mut self, height: u64) -> Option<Waiting> {
         self.0.pop_front_if(|it| it.height <= height)
     }
 
     /// Number of blocks.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Whether everything applied is durable.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 /// The store's answers with the recent blocks on top.
-pub struct Overlay<'a, V> {
+pub(super) struct Overlay<'a, V> {
     /// The store.
-    pub vault: &'a V,
+    pub(super) vault: &'a V,
     /// The blocks it may not have yet.
-    pub recent: &'a Recent,
+    pub(super) recent: &'a Recent,
 }
 
 impl<V: Ledger> Ledger for Overlay<'_, V> {
@@ -97,7 +101,12 @@ impl<V: Ledger> Ledger for Overlay<'_, V> {
     }
 
     fn tag(&self, registry: &str, repository: &str, tag: &str) -> Option<Sha256> {
-        let newest = self.recent.0.iter().rev().flat_map(|it| it.entries.iter().rev());
+        let newest = self
+            .recent
+            .0
+            .iter()
+            .rev()
+            .flat_map(|it| it.entries.iter().rev());
         let bound = newest.filter_map(|it| match it {
             Entry::BindTag(it)
                 if (&*it.registry, &*it.repository, &*it.tag) == (registry, repository, tag) =>
@@ -107,7 +116,9 @@ impl<V: Ledger> Ledger for Overlay<'_, V> {
             _ => None,
         });
         let mut bound = bound;
-        bound.next().or_else(|| self.vault.tag(registry, repository, tag))
+        bound
+            .next()
+            .or_else(|| self.vault.tag(registry, repository, tag))
     }
 
     fn artifact_exists(&self, index: u64) -> bool {
@@ -116,7 +127,9 @@ impl<V: Ledger> Ledger for Overlay<'_, V> {
             return false;
         }
         for block in &self.recent.0 {
-            let at = index.checked_sub(block.first_index).and_then(|it| usize::try_from(it).ok());
+            let at = index
+                .checked_sub(block.first_index)
+                .and_then(|it| usize::try_from(it).ok());
             if let Some(entry) = at.and_then(|it| block.entries.get(it)) {
                 return matches!(entry, Entry::AddArtifact(_));
             }
@@ -125,7 +138,12 @@ impl<V: Ledger> Ledger for Overlay<'_, V> {
     }
 
     fn block(&self, height: u64) -> Option<BlockId> {
-        let recent = self.recent.0.iter().find(|it| it.height == height).map(|it| it.id);
+        let recent = self
+            .recent
+            .0
+            .iter()
+            .find(|it| it.height == height)
+            .map(|it| it.id);
         recent.or_else(|| self.vault.block(height))
     }
 }

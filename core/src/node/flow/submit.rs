@@ -40,14 +40,24 @@ impl<V: Vault> Engine<V> {
                 verdict.unwrap_or(Verdict::Ignore)
             }
             Ok(Gossip::Build(message)) => {
-                let input = build::Input::Received { from: source, message };
+                let input = build::Input::Received {
+                    from: source,
+                    message,
+                };
                 self.judged = Verdict::Ignore;
                 self.builds(now, wall, input);
                 self.judged
             }
             Ok(Gossip::Pool(message)) => {
                 self.judged = Verdict::Ignore;
-                self.pool(now, wall, pool::Input::Received { from: source, message });
+                self.pool(
+                    now,
+                    wall,
+                    pool::Input::Received {
+                        from: source,
+                        message,
+                    },
+                );
                 self.judged
             }
             Err(error) => {
@@ -112,17 +122,25 @@ impl<V: Vault> Engine<V> {
 
     /// Gives the groups of a result to the pool; what the log holds already is reported instead.
     fn attest(&mut self, now: Time, wall: WallTime, id: BuildId, groups: Vec<Vec<Entry>>) {
-        let tags = groups.last().is_some_and(|it| matches!(it.first(), Some(Entry::BindTag(_))));
+        let tags = groups
+            .last()
+            .is_some_and(|it| matches!(it.first(), Some(Entry::BindTag(_))));
         let main = groups.len().saturating_sub(1 + usize::from(tags));
         for (at, group) in groups.into_iter().enumerate() {
             let logged = match group.first() {
-                Some(Entry::AddArtifact(file)) => {
-                    self.package_at(&file.purl).map(|index| (Part::Package, index))
-                }
+                Some(Entry::AddArtifact(file)) => self
+                    .package_at(&file.purl)
+                    .map(|index| (Part::Package, index)),
                 Some(Entry::BindTag(tag)) => {
-                    let overlay = Overlay { vault: &self.vault, recent: &self.recent };
+                    let overlay = Overlay {
+                        vault: &self.vault,
+                        recent: &self.recent,
+                    };
                     let bound = overlay.tag(&tag.registry, &tag.repository, &tag.tag);
-                    let index = || self.vault.tag_index(&tag.registry, &tag.repository, &tag.tag);
+                    let index = || {
+                        self.vault
+                            .tag_index(&tag.registry, &tag.repository, &tag.tag)
+                    };
                     (bound == Some(tag.digest)).then(|| (Part::Tag, index().unwrap_or(0)))
                 }
                 _ => None,
@@ -138,8 +156,13 @@ impl<V: Vault> Engine<V> {
     }
 
     fn package_at(&self, purl: &str) -> Option<u64> {
-        let overlay = Overlay { vault: &self.vault, recent: &self.recent };
-        overlay.package(purl).map(|_| self.vault.package_index(purl).unwrap_or(0))
+        let overlay = Overlay {
+            vault: &self.vault,
+            recent: &self.recent,
+        };
+        overlay
+            .package(purl)
+            .map(|_| self.vault.package_index(purl).unwrap_or(0))
     }
 
     fn look_up(&mut self, now: Time, wall: WallTime, id: BuildId, purl: &str, has_tag: bool) {
@@ -169,7 +192,14 @@ impl<V: Vault> Engine<V> {
     /// A pool message that a peer sent directly.
     pub(super) fn pool_message(&mut self, now: Time, wall: WallTime, peer: NodeId, bytes: &[u8]) {
         match PoolMessage::from_bytes(bytes) {
-            Ok(message) => self.pool(now, wall, pool::Input::Received { from: peer, message }),
+            Ok(message) => self.pool(
+                now,
+                wall,
+                pool::Input::Received {
+                    from: peer,
+                    message,
+                },
+            ),
             Err(error) => self.fault(now, peer, format!("pool message: {error}")),
         }
     }
@@ -211,7 +241,9 @@ impl<V: Vault> Engine<V> {
 
     /// The owner of this authorized node consents to a change.
     pub fn mark(&mut self, now: Time, wall: WallTime, change: Change) -> Result<(), String> {
-        let mark = change.consent().mark(self.chain.chain(), self.me, &self.keys.admin);
+        let mark = change
+            .consent()
+            .mark(self.chain.chain(), self.me, &self.keys.admin);
         self.refused = None;
         self.pool(now, wall, pool::Input::Mark(change, mark));
         self.refused.take().map_or(Ok(()), |it| Err(it.to_string()))
@@ -225,13 +257,20 @@ impl<V: Vault> Engine<V> {
     /// A candidate tells that it follows the log, once for each height.
     fn offer_readiness(&mut self, now: Time, wall: WallTime) {
         let (height, block) = self.durable_tip();
-        if self.is_member(&self.me) || !self.pool.is_candidate(&self.me) || self.ready == Some(height)
+        if self.is_member(&self.me)
+            || !self.pool.is_candidate(&self.me)
+            || self.ready == Some(height)
         {
             return;
         }
         self.ready = Some(height);
         let signature = sign_readiness(self.chain.chain(), height, &block, &self.keys.vote);
-        let ready = Ready { node: self.me, height, block, signature };
+        let ready = Ready {
+            node: self.me,
+            height,
+            block,
+            signature,
+        };
         self.pool(now, wall, pool::Input::Ready(ready));
     }
 

@@ -40,7 +40,11 @@ impl Arrival {
             size,
             sha256,
             staging: RwLock::new(Some(staging)),
-            state: Mutex::new(State { have, wanted: None, end: None }),
+            state: Mutex::new(State {
+                have,
+                wanted: None,
+                end: None,
+            }),
             changed: Event::new(),
         })
     }
@@ -101,14 +105,21 @@ impl Arrival {
 
     /// Makes the artifact visible in the store. Blocks on the disk.
     pub(crate) fn finish(&self) -> Result<(), StoreError> {
-        let staging = self.staging.write().unwrap_or_else(PoisonError::into_inner).take();
+        let staging = self
+            .staging
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         staging.map_or(Ok(()), |it| it.finish(self.sha256))
     }
 
     /// Ends the arrival for its readers. What is durable stays for a later attempt.
     pub(crate) fn close(&self, end: Result<(), FetchError>) {
         if end.is_err() {
-            self.staging.write().unwrap_or_else(PoisonError::into_inner).take();
+            self.staging
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
         }
         self.state().end.get_or_insert(end);
         self.changed.notify(usize::MAX);
@@ -157,14 +168,22 @@ impl Arrival {
 
     /// Reads bytes that have come, from `offset` on; `None` if it was finished meanwhile. Blocks on
     /// the disk.
-    pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<Option<usize>, StoreError> {
+    pub(crate) fn read_at(
+        &self,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, StoreError> {
         let readable = self.readable(offset);
-        let len = buffer.len().min(usize::try_from(readable).unwrap_or(usize::MAX));
+        let len = buffer
+            .len()
+            .min(usize::try_from(readable).unwrap_or(usize::MAX));
         let staging = self.staging.read().unwrap_or_else(PoisonError::into_inner);
         let Some(staging) = staging.as_ref() else {
             return Ok(None);
         };
-        staging.read_at(offset, buffer.get_mut(..len).unwrap_or_default()).map(Some)
+        staging
+            .read_at(offset, buffer.get_mut(..len).unwrap_or_default())
+            .map(Some)
     }
 
     /// Bytes from `offset` on that have come without a gap.
@@ -172,7 +191,9 @@ impl Arrival {
         let state = self.state();
         let group = offset / GROUP_BYTES as u64;
         let run = state.have.iter().find(|it| it.contains(&group));
-        run.map_or(0, |it| byte_range(self.size, &it).end.saturating_sub(offset))
+        run.map_or(0, |it| {
+            byte_range(self.size, &it).end.saturating_sub(offset)
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

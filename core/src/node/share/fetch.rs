@@ -59,7 +59,9 @@ pub enum FetchError {
 /// holders; `hints` probably have it, because they attested it.
 pub(crate) async fn drive(hub: Arc<Hub>, arrival: Arc<Arrival>, key: String, hints: Vec<NodeId>) {
     let root = arrival.root();
-    let end = Driver::new(hub.clone(), arrival.clone(), key, hints).run().await;
+    let end = Driver::new(hub.clone(), arrival.clone(), key, hints)
+        .run()
+        .await;
     if let Err(error) = &end {
         tracing::info!(%root, %error, "download failed");
     }
@@ -75,8 +77,14 @@ struct Driver {
     machine: Download<NodeId>,
     effects: Vec<Effect<NodeId>>,
     reports: (Sender<(NodeId, Report)>, Receiver<(NodeId, Report)>),
-    answers: (Sender<(NodeId, Vec<Presence>)>, Receiver<(NodeId, Vec<Presence>)>),
-    durable: (Sender<Result<Ranges, String>>, Receiver<Result<Ranges, String>>),
+    answers: (
+        Sender<(NodeId, Vec<Presence>)>,
+        Receiver<(NodeId, Vec<Presence>)>,
+    ),
+    durable: (
+        Sender<Result<Ranges, String>>,
+        Receiver<Result<Ranges, String>>,
+    ),
     lanes: BTreeMap<NodeId, Sender<Command>>,
     asked: BTreeSet<NodeId>,
     wanted: Option<u64>,
@@ -97,7 +105,10 @@ enum Turn {
 
 impl Driver {
     fn new(hub: Arc<Hub>, arrival: Arc<Arrival>, key: String, hints: Vec<NodeId>) -> Self {
-        let config = Config { progress_timeout: hub.limits.fetch_timeout, ..Config::default() };
+        let config = Config {
+            progress_timeout: hub.limits.fetch_timeout,
+            ..Config::default()
+        };
         let mut effects = Vec::new();
         let (now, size) = (hub.clock.now(), arrival.size());
         let machine = Download::new(now, config, size, &arrival.have(), &mut effects);
@@ -177,12 +188,14 @@ impl Driver {
             }
         };
         let durable = async {
-            self.durable.1.recv().await.map_or(Turn::Closed, Turn::Durable)
+            self.durable
+                .1
+                .recv()
+                .await
+                .map_or(Turn::Closed, Turn::Durable)
         };
         let other = async {
-            let wanted = async {
-                Turn::Wanted(self.arrival.wanted_other_than(self.wanted).await)
-            };
+            let wanted = async { Turn::Wanted(self.arrival.wanted_other_than(self.wanted).await) };
             let joined = async {
                 joined.await;
                 Turn::Joined
@@ -202,7 +215,8 @@ impl Driver {
     }
 
     fn feed(&mut self, input: Input<NodeId>) {
-        self.machine.handle(self.hub.clock.now(), input, &mut self.effects);
+        self.machine
+            .handle(self.hub.clock.now(), input, &mut self.effects);
     }
 
     async fn report(&mut self, source: NodeId, report: Report) -> Result<(), FetchError> {
@@ -234,7 +248,10 @@ impl Driver {
             Effect::Request { source, id, groups } => self.request(source, id, groups),
             Effect::CancelRequest { source, id } => {
                 if let Some(lane) = self.lanes.get(&source) {
-                    let _ = lane.try_send(Command::Cancel { root: self.arrival.root(), id });
+                    let _ = lane.try_send(Command::Cancel {
+                        root: self.arrival.root(),
+                        id,
+                    });
                 }
             }
             // The lane has told the loop, which bans; the machine only names it.
@@ -271,13 +288,25 @@ impl Driver {
     }
 
     fn request(&mut self, source: NodeId, id: u64, groups: std::ops::Range<u64>) {
-        let want = Want { root: self.arrival.root(), size: self.arrival.size(), groups };
+        let want = Want {
+            root: self.arrival.root(),
+            size: self.arrival.size(),
+            groups,
+        };
         let (arrival, report) = (self.arrival.clone(), self.reports.0.clone());
-        let command = Command::Get { id, want, arrival, report };
+        let command = Command::Get {
+            id,
+            want,
+            arrival,
+            report,
+        };
         match self.lanes.get(&source).map(|it| it.try_send(command)) {
             Some(Ok(())) => (),
             Some(Err(async_channel::TrySendError::Full(_))) => {
-                self.feed(Input::Busy { id, retry_after: LANE_BUSY_RETRY });
+                self.feed(Input::Busy {
+                    id,
+                    retry_after: LANE_BUSY_RETRY,
+                });
             }
             Some(Err(async_channel::TrySendError::Closed(_))) | None => {
                 self.lanes.remove(&source);
@@ -318,7 +347,10 @@ impl Driver {
         let (arrival, done) = (self.arrival.clone(), self.durable.0.clone());
         self.hub.pool.detach(move || {
             let have = arrival.have();
-            let result = arrival.checkpoint().map(|()| have).map_err(|it| it.to_string());
+            let result = arrival
+                .checkpoint()
+                .map(|()| have)
+                .map_err(|it| it.to_string());
             let _ = done.try_send(result);
         });
     }

@@ -141,9 +141,11 @@ impl Peers {
     /// A reply was refused.
     pub(crate) fn refused(&self, peer: &NodeId, fault: &Fault) {
         let counter = match fault {
-            Fault::Refused { refused: Refused::Trailing, .. } | Fault::Unrequested { .. } => {
-                &self.spurious
+            Fault::Refused {
+                refused: Refused::Trailing,
+                ..
             }
+            | Fault::Unrequested { .. } => &self.spurious,
             _ => &self.bad_proofs,
         };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -199,7 +201,17 @@ impl Hub {
         limits: Limits,
     ) -> Arc<Self> {
         let (joined, state) = (Event::new(), Mutex::default());
-        Arc::new(Self { net, tasks, pool, blobs, peers, clock, limits, joined, state })
+        Arc::new(Self {
+            net,
+            tasks,
+            pool,
+            blobs,
+            peers,
+            clock,
+            limits,
+            joined,
+            state,
+        })
     }
 
     /// A peer passed the handshake: it may be asked.
@@ -223,7 +235,8 @@ impl Hub {
             return; // Dropping the stream resets it; the peer tries again.
         }
         let (blobs, pool, peers) = (self.blobs.clone(), self.pool.clone(), self.peers.clone());
-        self.tasks.spawn_net(serve::run(peer, stream, blobs, pool, peers));
+        self.tasks
+            .spawn_net(serve::run(peer, stream, blobs, pool, peers));
     }
 
     /// Peers that may be asked.
@@ -248,19 +261,15 @@ impl Hub {
             }
             state.lanes.insert(peer, commands.clone());
         }
-        let run = lane::run(peer, stream, received, self.pool.clone(), self.peers.clone());
+        let run = lane::run(
+            peer,
+            stream,
+            received,
+            self.pool.clone(),
+            self.peers.clone(),
+        );
         self.tasks.spawn_net(run);
         Some(commands)
-    }
-
-    /// The running download of an artifact.
-    pub(crate) fn download(&self, root: &Blake3) -> Option<Arc<Arrival>> {
-        self.state().downloads.get(root).cloned()
-    }
-
-    /// Number of running downloads.
-    pub(crate) fn downloads(&self) -> usize {
-        self.state().downloads.len()
     }
 
     /// The download of `file`, started if it does not run; `None` if the store has it already.
@@ -290,7 +299,8 @@ impl Hub {
         drop(state);
         let (hub, it) = (self.clone(), arrival.clone());
         let key = file.purl.clone();
-        self.tasks.spawn(async move { fetch::drive(hub, it, key, hints).await });
+        self.tasks
+            .spawn(async move { fetch::drive(hub, it, key, hints).await });
         Ok(Some(arrival))
     }
 

@@ -63,13 +63,19 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) enum Report {
     /// Groups were verified and written.
-    Arrived { id: u64, groups: std::ops::Range<u64> },
+    Arrived {
+        id: u64,
+        groups: std::ops::Range<u64>,
+    },
     /// The request ended.
     Ended { id: u64 },
     /// The peer has not what was asked for.
     NotFound { id: u64 },
     /// The peer has too much to do.
-    Busy { id: u64, retry_after: std::time::Duration },
+    Busy {
+        id: u64,
+        retry_after: std::time::Duration,
+    },
     /// The peer sent what does not belong; the lane is closed.
     Refused { fault: Fault },
     /// The lane is gone.
@@ -163,19 +169,34 @@ impl<W: AsyncWrite + Unpin> Lane<W> {
 
     async fn command(&mut self, command: Command) -> io::Result<()> {
         let request = match command {
-            Command::Get { id, want, arrival, report } => {
+            Command::Get {
+                id,
+                want,
+                arrival,
+                report,
+            } => {
                 let wire = self.next_id();
                 if self.replies.open_get(wire, &want).is_err() {
                     let _ = report.send((self.peer, Report::NotFound { id })).await;
                     return Ok(());
                 }
                 let root = want.root;
-                let open = Open { id, root, arrival, report, pieces: Vec::new(), bytes: 0 };
+                let open = Open {
+                    id,
+                    root,
+                    arrival,
+                    report,
+                    pieces: Vec::new(),
+                    bytes: 0,
+                };
                 self.open.insert(wire, open);
                 Request::Get { id: wire, want }
             }
             Command::Cancel { root, id } => {
-                let found = self.open.iter().find(|(_, it)| it.root == root && it.id == id);
+                let found = self
+                    .open
+                    .iter()
+                    .find(|(_, it)| it.root == root && it.id == id);
                 let Some(wire) = found.map(|(wire, _)| *wire) else {
                     return Ok(());
                 };
@@ -259,7 +280,10 @@ impl<W: AsyncWrite + Unpin> Lane<W> {
             (Some(problem), ..) => Report::Disk { problem },
             (None, Some(first), Some(last)) => {
                 self.peers.received(&self.peer, bytes);
-                Report::Arrived { id: open.id, groups: *first..*last + 1 }
+                Report::Arrived {
+                    id: open.id,
+                    groups: *first..*last + 1,
+                }
             }
             (None, ..) => return,
         };
@@ -278,7 +302,9 @@ impl<W: AsyncWrite + Unpin> Lane<W> {
             self.peers.refused(&self.peer, fault);
         }
         let report = || match &fault {
-            Some(fault) => Report::Refused { fault: fault.clone() },
+            Some(fault) => Report::Refused {
+                fault: fault.clone(),
+            },
             None => Report::Gone,
         };
         for open in std::mem::take(&mut self.open).into_values() {

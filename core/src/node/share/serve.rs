@@ -57,7 +57,10 @@ impl Shared {
     fn admit(&self, id: u32, want: Want) -> Job {
         let mut queue = self.lock();
         if WAITING_MAX <= queue.gets {
-            return Job::Answer(Reply::Busy { id, retry_after_ms: BUSY_RETRY_MS });
+            return Job::Answer(Reply::Busy {
+                id,
+                retry_after_ms: BUSY_RETRY_MS,
+            });
         }
         queue.gets += 1;
         Job::Get { id, want }
@@ -67,7 +70,9 @@ impl Shared {
     fn cancel(&self, id: u32) -> Option<Job> {
         let mut queue = self.lock();
         let before = queue.jobs.len();
-        queue.jobs.retain(|it| !matches!(it, Job::Get { id: other, .. } if *other == id));
+        queue
+            .jobs
+            .retain(|it| !matches!(it, Job::Get { id: other, .. } if *other == id));
         if queue.jobs.len() < before {
             queue.gets = queue.gets.saturating_sub(1);
             return Some(Job::Answer(Reply::End { id }));
@@ -89,8 +94,16 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (reader, writer) = stream.split();
-    let shared = Shared { queue: Mutex::default(), changed: Event::new() };
-    let server = Server { peer, blobs, pool, peers };
+    let shared = Shared {
+        queue: Mutex::default(),
+        changed: Event::new(),
+    };
+    let server = Server {
+        peer,
+        blobs,
+        pool,
+        peers,
+    };
     let mut reader = BufReader::with_capacity(BUFFER_BYTES, reader);
     let read = async {
         server.read(&mut reader, &shared).await;
@@ -124,7 +137,8 @@ impl Server {
                 Ok(None) => (),
                 Ok(Some(request)) => self.request(request, shared).await,
                 Err(error) => {
-                    self.peers.fault(self.peer, format!("exchange request: {error}"));
+                    self.peers
+                        .fault(self.peer, format!("exchange request: {error}"));
                     return;
                 }
             }
@@ -167,14 +181,13 @@ impl Server {
             };
             roots.iter().map(has).collect()
         };
-        self.pool.run(look).await.unwrap_or_else(|_| vec![Presence::None; count])
+        self.pool
+            .run(look)
+            .await
+            .unwrap_or_else(|_| vec![Presence::None; count])
     }
 
-    async fn write(
-        &self,
-        mut writer: impl AsyncWrite + Unpin,
-        shared: &Shared,
-    ) -> io::Result<()> {
+    async fn write(&self, mut writer: impl AsyncWrite + Unpin, shared: &Shared) -> io::Result<()> {
         loop {
             let changed = shared.changed.listen();
             let (job, is_over) = {
@@ -231,7 +244,10 @@ impl Server {
             // The next frame is read while this one is sent.
             let read = self.next_frame(source);
             let send = async {
-                let header = Reply::Data { id, bytes: u32::try_from(frame.len()).unwrap_or(0) };
+                let header = Reply::Data {
+                    id,
+                    bytes: u32::try_from(frame.len()).unwrap_or(0),
+                };
                 writer.write_all(&header.encode()).await?;
                 writer.write_all(&frame).await
             };
@@ -256,7 +272,11 @@ impl Server {
             let blob = blobs.open(&want.root).ok().flatten()?;
             let pieces = Pieces::new(want.size, &want.groups)?;
             let fits = blob.size() == want.size && want.groups.end <= group_count(want.size);
-            fits.then_some(Source { blob, pieces, next: None })
+            fits.then_some(Source {
+                blob,
+                pieces,
+                next: None,
+            })
         };
         self.pool.run(open).await.ok().flatten()
     }

@@ -128,7 +128,9 @@ impl Member {
 
     /// Whether any key of this member is any key of `other`: then one secret could speak for two.
     pub fn shares_key(&self, other: &Self) -> bool {
-        self.keys().iter().any(|(_, ours)| other.keys().iter().any(|(_, theirs)| ours == theirs))
+        self.keys()
+            .iter()
+            .any(|(_, ours)| other.keys().iter().any(|(_, theirs)| ours == theirs))
     }
 
     fn proof_bytes(&self) -> Vec<u8> {

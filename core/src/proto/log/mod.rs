@@ -9,13 +9,14 @@
 pub mod checkpoint;
 pub mod cosign;
 pub mod entry;
+pub mod index;
 pub mod note;
 pub mod policy;
 pub mod proof;
+pub mod query;
+pub mod query_text;
 pub(crate) mod text;
 pub mod tile;
-pub mod index;
-pub mod query;
 pub mod tree;
 pub mod verify;
 pub mod vkey;
@@ -29,8 +30,9 @@ pub use entry::{
 };
 pub use policy::{Policy, PolicyError};
 pub use proof::ProofError;
+pub use query::{Cursor, Order, Query};
+pub use query_text::QueryError;
 pub use tile::{TileError, TileKind, TilePath};
-pub use query::{Cursor, Order, Query, QueryError};
 pub use tree::{Frontier, HashReader, leaf_hash};
 pub use verify::{Trust, VerifiedEntry, VerifyError};
 pub use waybill::{Waybill, WaybillError};
