@@ -21,7 +21,7 @@ use crate::node::shared::Shared;
 use crate::node::status::{PeerStatus, Status};
 use crate::proto::build::{BuildId, BuildSpec, BuildStatus, Refusal};
 use crate::proto::chain::Genesis;
-use crate::proto::log::entry::AddArtifact;
+use crate::proto::log::entry::{AddArtifact, Entry};
 use crate::proto::pool::{Change, Marks};
 use crate::store::{Blob, Store};
 
@@ -31,6 +31,9 @@ pub enum NodeError {
     /// The build was not taken.
     #[error(transparent)]
     Build(#[from] Refusal),
+    /// The entries were not taken.
+    #[error("the entries were not taken: {0}")]
+    Offer(String),
     /// The change was not taken.
     #[error("the change was not taken: {0}")]
     Change(String),
@@ -190,6 +193,18 @@ impl Node {
         with_timeout(limit, wait)
             .await
             .unwrap_or(Err(NodeError::Timeout(limit)))
+    }
+
+    /// Offers entries with the attestations of authorized nodes for the next block, such as those
+    /// that another program collected. They enter the log once a quorum has attested them.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Offer`] if they are not a well-formed group, known, or there is no room.
+    pub async fn offer(&self, group: Vec<Entry>) -> Result<(), NodeError> {
+        self.ask(|reply| Command::Offer(group, reply))
+            .await?
+            .map_err(NodeError::Offer)
     }
 
     /// The owner of this authorized node consents to a change.

@@ -21,6 +21,7 @@ use crate::node::vault::NodeVault;
 use crate::proto::build::{BuildId, BuildSpec, BuildStatus, Refusal};
 use crate::proto::heads::Verdict;
 use crate::proto::log::checkpoint::Checkpoint;
+use crate::proto::log::entry::Entry;
 use crate::proto::pool::Change;
 use crate::store::{Store, StoreError, Wal};
 
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     BuildStatus(BuildId, Sender<Option<BuildStatus>>),
     /// How all builds stand.
     Builds(Sender<Vec<BuildStatus>>),
+    /// Give a group to the pool.
+    Offer(Vec<Entry>, Sender<Result<(), String>>),
     /// Consent to a change.
     Mark(Change, Sender<Result<(), String>>),
     /// The changes that wait for consent.
@@ -189,6 +192,9 @@ impl Loop {
             }
             Command::Builds(reply) => {
                 let _ = reply.try_send(self.engine.builds_machine().list().collect());
+            }
+            Command::Offer(group, reply) => {
+                let _ = reply.try_send(self.engine.offer(now, wall, group));
             }
             Command::Mark(change, reply) => {
                 let _ = reply.try_send(self.engine.mark(now, wall, change));

@@ -242,7 +242,22 @@ impl<V: Vault> Engine<V> {
         self.pool(now, wall, pool::Input::Rejected(rejected));
     }
 
+    /// Takes a group in the form of a block: entries, then attestations.
+    ///
+    /// # Errors
+    ///
+    /// Why the pool does not take it.
+    pub fn offer(&mut self, now: Time, wall: WallTime, group: Vec<Entry>) -> Result<(), String> {
+        self.refused = None;
+        self.pool(now, wall, pool::Input::Submit(group));
+        self.refused.take().map_or(Ok(()), |it| Err(it.to_string()))
+    }
+
     /// The owner of this authorized node consents to a change.
+    ///
+    /// # Errors
+    ///
+    /// Why the pool does not take the mark.
     pub fn mark(&mut self, now: Time, wall: WallTime, change: Change) -> Result<(), String> {
         let mark = change
             .consent()
