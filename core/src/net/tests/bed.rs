@@ -15,7 +15,7 @@ use crate::base::{ChainId, NodeId, SecretKey};
 use crate::net::{Config, Net, NetEvent, NetHandle, Spawn};
 
 /// Far more than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) const CHAIN: ChainId = ChainId([7; 32]);
 
