@@ -68,7 +68,7 @@ impl App {
         match route {
             Route::Images(ask) => Ok(images::serve(&self.source, head, params, ask).await),
             Route::Maven(path) => maven::serve(&self.source, &self.checksums, head, &path).await,
-            Route::Log(page) => logs::serve(&self.source, &page).await,
+            Route::Log(page) => logs::serve(&self.source, &page),
             Route::Api(ask) => {
                 let call = Call {
                     client,

@@ -63,7 +63,7 @@ pub(crate) async fn deliver(
     headers.insert(CONTENT_SECURITY_POLICY, policy);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(LAST_MODIFIED, http_date(found.time));
+    headers.insert(LAST_MODIFIED, http_date(entry.time));
     headers.insert(LOG_INDEX, HeaderValue::from(found.index));
     insert(headers, ETAG, &etag);
     if let Some(len) = plan.len {

@@ -3,8 +3,10 @@
 
 use kogge::base::hex;
 use kogge::proto::build::{Difference, NodeStatus, Outcome, Reason, State};
-use kogge::proto::log::entry::{AddNode, BindTag, Mark, RemoveArtifact, RemoveNode, Seal};
-use kogge::{AddArtifact, Attest, BuildStatus, Entry, Row};
+use kogge::proto::chain::MemberSet;
+use kogge::proto::log::entry::{AddNode, Attest, BindTag, Mark, RemoveArtifact, RemoveNode, Seal};
+use kogge::proto::pool::{Change, Marks};
+use kogge::{AddArtifact, BuildStatus, Entry, Row};
 use serde_json::{Map, Value, json};
 
 /// A row of the log.
@@ -118,6 +120,27 @@ fn attest(it: &Attest) -> Value {
 fn marks(marks: &[Mark]) -> Vec<Value> {
     let one = |it: &Mark| json!({"node": it.node, "signature": it.signature});
     marks.iter().map(one).collect()
+}
+
+/// A change that waits for the consent of more admins.
+pub(crate) fn change(it: &Marks, members: &MemberSet) -> Value {
+    let mut value = match &it.change {
+        Change::AddNode(card) => json!({"mark": "add-node", "card": card}),
+        Change::RemoveNode { node, reason } => {
+            json!({"mark": "remove-node", "node": node, "reason": reason})
+        }
+        Change::RemoveArtifact { index, reason } => {
+            json!({"mark": "remove-artifact", "index": index, "reason": reason})
+        }
+    };
+    let by = it.marks.iter().map(|mark| {
+        let name = members.by_node(&mark.node).map(|it| &it.name);
+        json!({"node": mark.node, "name": name})
+    });
+    value["by"] = by.collect();
+    value["needed"] = members.quorum().into();
+    value["ready_height"] = it.ready.as_ref().map(|it| it.height).into();
+    value
 }
 
 /// How a build stands.

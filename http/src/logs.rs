@@ -40,7 +40,7 @@ pub(crate) enum Page {
 /// # Errors
 ///
 /// [`Problem`] if there is no such tile, or no checkpoint yet.
-pub(crate) async fn serve(source: &Source, page: &Page) -> Result<Response<Body>, Problem> {
+pub(crate) fn serve(source: &Source, page: &Page) -> Result<Response<Body>, Problem> {
     Ok(match page {
         Page::Checkpoint => {
             let note = source.log().checkpoint();
@@ -50,11 +50,11 @@ pub(crate) async fn serve(source: &Source, page: &Page) -> Result<Response<Body>
         Page::Tile(path) => tile(source, path)?,
         Page::Policy => reply::text(source.log().policy()),
         Page::Genesis => reply::forever(reply::json(source.node.genesis())),
-        Page::Status => reply::json(&source.node.status().await),
-        Page::Health => health(source).await,
+        Page::Status => reply::json(&source.node.status()),
+        Page::Health => health(source),
         Page::Metrics => reply::bytes(
             "text/plain; version=0.0.4; charset=utf-8",
-            metrics::render(&source.node.metrics()),
+            metrics::render(&source.node.status()),
         ),
     })
 }
@@ -78,8 +78,8 @@ fn tile(source: &Source, path: &str) -> Result<Response<Body>, Problem> {
     Ok(response)
 }
 
-async fn health(source: &Source) -> Response<Body> {
-    if source.node.status().await.ready {
+fn health(source: &Source) -> Response<Body> {
+    if source.node.status().ready {
         return reply::text("ready\n");
     }
     let mut response = reply::text("not ready\n");

@@ -5,14 +5,19 @@ use std::time::Duration;
 
 use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
-use kogge::FetchError;
+use kogge::proto::build::Refusal;
+use kogge::store::StoreError;
+use kogge::{FetchError, LogError, NodeError};
 use serde_json::json;
 
 use crate::body::Body;
 use crate::reply;
 
-/// When a client may ask again after [`Problem::unavailable`]. Unit: seconds.
+/// When a client may ask again after [`Problem::unavailable`].
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(10);
+
+/// The shortest delay that the header can say.
+pub(crate) const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 
 /// What went wrong, in the terms of the request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -157,7 +162,47 @@ impl From<FetchError> for Problem {
         match error {
             FetchError::Unknown(_) => Self::new(Fault::NotFound, message),
             FetchError::Store(_) => Self::new(Fault::Internal, message),
-            _ => Self::unavailable(message),
+            FetchError::NoSource(_)
+            | FetchError::Stalled { .. }
+            | FetchError::Hostile(_)
+            | FetchError::Busy
+            | FetchError::Closed => Self::unavailable(message),
+        }
+    }
+}
+
+impl From<LogError> for Problem {
+    fn from(error: LogError) -> Self {
+        let message = error.to_string();
+        match error {
+            LogError::Query(_) | LogError::Store(StoreError::TooBroad(_)) => {
+                Self::new(Fault::Malformed, message)
+            }
+            LogError::NoEntry(_) => Self::new(Fault::NotFound, message),
+            LogError::NotCosigned(_)
+            | LogError::Store(
+                StoreError::Behind { .. } | StoreError::Busy(_) | StoreError::Closed,
+            ) => Self::unavailable(message),
+            LogError::Store(_) | LogError::Waybill(_) | LogError::Proof(_) => {
+                Self::new(Fault::Internal, message)
+            }
+        }
+    }
+}
+
+impl From<NodeError> for Problem {
+    fn from(error: NodeError) -> Self {
+        let message = error.to_string();
+        match error {
+            NodeError::Change(_) => Self::new(Fault::Malformed, message),
+            NodeError::Build(Refusal::TooSoon(delay)) => {
+                Self::new(Fault::Unavailable(delay.max(RETRY_AFTER_MIN)), message)
+            }
+            NodeError::Build(Refusal::Busy)
+            | NodeError::Failed(_)
+            | NodeError::Closed
+            | NodeError::Timeout(_) => Self::unavailable(message),
+            NodeError::Store(_) => Self::new(Fault::Internal, message),
         }
     }
 }

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use futures_lite::future;
-use kogge::proto::build::{Reason, State};
+use kogge::proto::build::{BuildId, Reason, Refusal, State};
 use kogge::proto::package::ImageName;
-use kogge::{AddArtifact, Artifact, BuildSpec, Digest, Entry, Log, Node, Row, Sha256, WallTime};
+use kogge::{
+    AddArtifact, Artifact, BuildSpec, BuildStatus, Digest, Log, Node, NodeError, Sha256, WallTime,
+};
 use percent_encoding::percent_decode_str;
 
 use crate::body::Reader;
-use crate::problem::{Fault, Problem};
+use crate::problem::{Fault, Problem, RETRY_AFTER_MIN};
 
 /// How long a pull waits for a build that it asked for. The build goes on afterwards.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(300);
@@ -21,8 +23,11 @@ const BUILD_RETRY: Duration = Duration::from_secs(30);
 /// earlier; this is for one that crawls.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Most versions of a package that are listed.
+const VERSIONS_MAX: usize = 5_000;
+
 /// The value of `LogStatus::state` of a node that has reached the head of the log.
-const LIVE: &str = "live";
+pub(crate) const LIVE: &str = "live";
 
 /// The node behind the front end.
 #[derive(Clone)]
@@ -35,10 +40,8 @@ pub(crate) struct Source {
 pub(crate) struct Found {
     /// Index of its entry.
     pub(crate) index: u64,
-    /// When it was committed.
-    pub(crate) time: WallTime,
     /// What the log says.
-    pub(crate) entry: Box<AddArtifact>,
+    pub(crate) entry: AddArtifact,
 }
 
 /// A tag in the log.
@@ -46,20 +49,15 @@ pub(crate) struct Found {
 pub(crate) struct Bound {
     /// Index of the newest binding.
     pub(crate) index: u64,
-    /// When it was committed.
+    /// When it was submitted.
     pub(crate) time: WallTime,
     /// What the tag points to.
     pub(crate) digest: Sha256,
 }
 
 impl Found {
-    /// The artifact in a row, unless it was withdrawn.
-    fn from_row(row: Row) -> Option<Self> {
-        let (index, time) = (row.index, row.time);
-        match (row.entry, row.removed) {
-            (Entry::AddArtifact(entry), None) => Some(Self { index, time, entry }),
-            _ => None,
-        }
+    fn new((index, entry): (u64, AddArtifact)) -> Self {
+        Self { index, entry }
     }
 
     /// The name by which the node stores it.
@@ -75,39 +73,45 @@ impl Source {
     }
 
     /// The artifact with this digest, of any package, unless it was withdrawn.
-    pub(crate) fn by_digest(&self, digest: &Digest) -> Option<Found> {
-        self.log().by_digest(digest).and_then(Found::from_row)
+    pub(crate) fn by_digest(&self, digest: &Digest) -> Result<Option<Found>, Problem> {
+        Ok(self.log().by_digest(digest)?.map(Found::new))
     }
 
     /// All files of a package version; none if it is not in the log.
-    pub(crate) fn files(&self, purl: &str) -> Vec<Found> {
-        let rows = self.log().package(purl);
-        rows.into_iter().filter_map(Found::from_row).collect()
+    pub(crate) fn files(&self, purl: &str) -> Result<Vec<Found>, Problem> {
+        let rows = self.log().package(purl)?;
+        Ok(rows.into_iter().map(Found::new).collect())
     }
 
     /// One file of a package version.
-    pub(crate) fn file(&self, purl: &str, file: &str) -> Option<Found> {
-        self.log().file(purl, file).and_then(Found::from_row)
+    pub(crate) fn file(&self, purl: &str, file: &str) -> Result<Option<Found>, Problem> {
+        Ok(self.log().file(purl, file)?.map(Found::new))
     }
 
     /// The newest binding of a tag.
-    pub(crate) fn tag(&self, name: &ImageName, tag: &str) -> Option<Bound> {
-        let row = self.log().tag(name.registry(), name.repository(), tag)?;
-        let (index, time) = (row.index, row.time);
-        match row.entry {
-            Entry::BindTag(it) => Some(Bound {
-                index,
-                time,
-                digest: it.digest,
-            }),
-            _ => None,
-        }
+    pub(crate) fn tag(&self, name: &ImageName, tag: &str) -> Result<Option<Bound>, Problem> {
+        let newest = self.log().tag(name.registry(), name.repository(), tag)?;
+        Ok(newest.map(|(index, it)| Bound {
+            index,
+            time: it.time,
+            digest: it.digest,
+        }))
     }
 
-    /// The versions of a package, such as `pkg:maven/g/a`, as people write them.
-    pub(crate) fn versions(&self, package: &str) -> Vec<String> {
+    /// The versions of a package, such as `maven/g/a`, as people write them; at most
+    /// [`VERSIONS_MAX`].
+    pub(crate) fn versions(&self, package: &str) -> Result<Vec<String>, Problem> {
+        let mut versions: Vec<String> = Vec::new();
+        while versions.len() < VERSIONS_MAX {
+            let after = versions.last().map_or("", String::as_str);
+            let more = self.log().versions(package, after)?;
+            if more.is_empty() {
+                break;
+            }
+            versions.extend(more);
+        }
         let decoded = |it: &String| percent_decode_str(it).decode_utf8_lossy().into_owned();
-        self.log().versions(package).iter().map(decoded).collect()
+        Ok(versions.iter().map(decoded).collect())
     }
 
     /// Opens an artifact and reads its first bytes from `start` on, from peers if need be.
@@ -154,22 +158,22 @@ impl Source {
         &self,
         what: &str,
         spec: Option<BuildSpec>,
-        look: impl Fn() -> Option<T> + Send,
+        look: impl Fn() -> Result<Option<T>, Problem> + Send,
     ) -> Result<T, Problem> {
-        if let Some(found) = look() {
+        if let Some(found) = look()? {
             return Ok(found);
         }
-        self.check_live(what).await?;
+        self.check_live(what)?;
         let absent =
             |hint: String| Problem::new(Fault::NotFound, format!("{what} is not in the log{hint}"));
         let Some(spec) = spec else {
             return Err(absent(String::new()));
         };
-        if !self.node.read_through() {
+        if !self.node.reads_through() {
             return Err(absent(format!("; add it with `kogge build {spec}`")));
         }
         self.build(spec).await?;
-        look().ok_or_else(|| {
+        look()?.ok_or_else(|| {
             Problem::unavailable(format!(
                 "{what} was built, but the log does not show it yet"
             ))
@@ -181,8 +185,8 @@ impl Source {
     /// # Errors
     ///
     /// [`Fault::Unavailable`] while the node is behind the log or alone.
-    pub(crate) async fn check_live(&self, what: &str) -> Result<(), Problem> {
-        let log = self.node.status().await.log;
+    pub(crate) fn check_live(&self, what: &str) -> Result<(), Problem> {
+        let log = self.node.status().log;
         if log.state == LIVE {
             return Ok(());
         }
@@ -193,32 +197,55 @@ impl Source {
         )))
     }
 
+    /// Waits until the log has what `spec` asks for. Equal specs are one build, however many wait.
     async fn build(&self, spec: BuildSpec) -> Result<(), Problem> {
-        let text = spec.to_string();
-        let failed = |it: String| Problem::unavailable(format!("cannot build {text}: {it}"));
-        // Equal specs are one build, however many wait for it.
-        let asked = self.node.request_build(spec).await;
-        let asked = asked.map_err(|it| failed(it.to_string()))?;
-        let status = if asked.state.is_final() {
-            asked
-        } else {
-            let waited = self.node.wait_build(asked.id, BUILD_TIMEOUT).await;
-            waited.map_err(|it| failed(it.to_string()))?
+        let (id, text) = (spec.id(), spec.to_string());
+        let failed = |delay, it: String| {
+            Problem::new(
+                Fault::Unavailable(delay),
+                format!("cannot build {text}: {it}"),
+            )
         };
-        match status.state {
-            State::Committed { .. } => Ok(()),
-            State::Failed(Reason::NotFound(_)) => {
-                let message = format!("{text}: {}", status.state);
-                Err(Problem::new(Fault::NotFound, message))
+        let status = match self.node.request_build(spec).await {
+            Ok(status) if status.state.is_final() => Some(status),
+            Ok(_) => self.wait(id).await?,
+            // What the last attempt said holds until the next may begin.
+            Err(NodeError::Build(Refusal::TooSoon(delay))) => {
+                let last = self.node.build(id).await?;
+                return match last.map(|it| it.state) {
+                    Some(State::Committed { .. }) => Ok(()),
+                    Some(State::Failed(reason)) => Err(reasoned(&text, delay, &reason)),
+                    _ => Err(failed(delay, Refusal::TooSoon(delay).to_string())),
+                };
             }
-            State::Failed(reason) => Err(failed(reason.to_string())),
-            State::Requested | State::Running | State::Attested { .. } | State::Agreed { .. } => {
-                Err(Problem::new(
-                    Fault::Unavailable(BUILD_RETRY),
-                    format!("{text} is still being built: {}", status.state),
-                ))
-            }
+            Err(error) => return Err(error.into()),
+        };
+        match status.map(|it| it.state) {
+            Some(State::Committed { .. }) => Ok(()),
+            Some(State::Failed(reason)) => Err(reasoned(&text, BUILD_RETRY, &reason)),
+            Some(state) => Err(failed(BUILD_RETRY, format!("it is not finished ({state})"))),
+            None => Err(failed(BUILD_RETRY, "the node forgot it".into())),
         }
+    }
+
+    /// How a build stands when it is finished, or after [`BUILD_TIMEOUT`].
+    async fn wait(&self, id: BuildId) -> Result<Option<BuildStatus>, Problem> {
+        match self.node.wait_build(id, BUILD_TIMEOUT).await {
+            Ok(status) => Ok(Some(status)),
+            Err(NodeError::Timeout(_)) => Ok(self.node.build(id).await?),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Why a build came to nothing. Only what a quorum did not find upstream is surely absent.
+fn reasoned(text: &str, delay: Duration, reason: &Reason) -> Problem {
+    match reason {
+        Reason::NotFound(_) => Problem::new(Fault::NotFound, format!("{text}: {reason}")),
+        _ => Problem::new(
+            Fault::Unavailable(delay.max(RETRY_AFTER_MIN)),
+            format!("cannot build {text}: {reason}"),
+        ),
     }
 }
 

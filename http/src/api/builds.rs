@@ -32,15 +32,15 @@ pub(crate) async fn request(source: &Source, call: Call<'_>) -> Result<Response<
         .map_err(|it: kogge::proto::build::SpecError| {
             Problem::new(Fault::Malformed, it.to_string())
         })?;
-    let status = source.node.request_build(spec).await;
-    let mut response = reply::json(&json::build(&status.map_err(refused)?));
+    let status = source.node.request_build(spec).await?;
+    let mut response = reply::json(&json::build(&status));
     *response.status_mut() = StatusCode::ACCEPTED;
     Ok(response)
 }
 
 /// All builds that the node remembers.
 pub(crate) async fn list(source: &Source) -> Result<Response<Body>, Problem> {
-    let builds = source.node.builds().await;
+    let builds = source.node.builds().await?;
     Ok(reply::json(
         &builds.iter().map(json::build).collect::<Vec<_>>(),
     ))
@@ -54,14 +54,16 @@ pub(crate) async fn status(
 ) -> Result<Response<Body>, Problem> {
     let wait = params.number("wait")?.unwrap_or(0).min(WAIT_MAX);
     let unknown = || Problem::new(Fault::NotFound, format!("this node knows no build {id}"));
-    let status = source.node.build(id).await.ok_or_else(unknown)?;
+    let status = source.node.build(id).await?.ok_or_else(unknown)?;
     if wait == 0 || status.state.is_final() {
         return Ok(reply::json(&json::build(&status)));
     }
-    let waited = source.node.wait_build(id, Duration::from_secs(wait)).await;
-    Ok(reply::json(&json::build(&waited.map_err(refused)?)))
-}
-
-fn refused(error: NodeError) -> Problem {
-    Problem::unavailable(error.to_string())
+    match source.node.wait_build(id, Duration::from_secs(wait)).await {
+        Ok(status) => Ok(reply::json(&json::build(&status))),
+        Err(NodeError::Timeout(_)) => {
+            let status = source.node.build(id).await?.unwrap_or(status);
+            Ok(reply::json(&json::build(&status)))
+        }
+        Err(error) => Err(error.into()),
+    }
 }

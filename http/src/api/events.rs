@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_channel::Receiver;
 use bytes::Bytes;
 use futures_lite::{StreamExt, future, stream};
 use hyper::Response;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use kogge::{Event, EventStream};
+use kogge::Event;
 
 use crate::app::App;
 use crate::body::Body;
@@ -42,7 +43,7 @@ impl Drop for Seat {
 }
 
 struct Feed {
-    events: EventStream,
+    events: Receiver<Event>,
     closing: Watch,
     _seat: Seat,
 }
@@ -82,7 +83,7 @@ impl Feed {
         let Self {
             events, closing, ..
         } = self;
-        let event = async { events.next().await.map_or(Next::End, Next::Event) };
+        let event = async { events.recv().await.map_or(Next::End, Next::Event) };
         let silence = async {
             async_io::Timer::after(KEEP_ALIVE).await;
             Next::Silence

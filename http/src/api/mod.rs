@@ -39,14 +39,14 @@ pub(crate) struct Call<'a> {
 pub(crate) async fn serve(app: &App, ask: &Ask, call: Call<'_>) -> Result<Response<Body>, Problem> {
     let source = &app.source;
     match ask {
-        Ask::Peers => Ok(reply::json(&source.node.peers().await)),
+        Ask::Peers => Ok(reply::json(&source.node.peers())),
         Ask::Log => log::find(source, call.params),
         Ask::Row(index) => log::row(source, *index),
         Ask::Proof(index) => log::proof(source, *index),
         Ask::Waybill(index) => log::waybill(source, *index),
         Ask::WaybillOf => log::waybill_of(source, call.params),
         Ask::Artifact(digest) => {
-            let found = source.by_digest(digest);
+            let found = source.by_digest(digest)?;
             let unknown = || Problem::new(Fault::NotFound, format!("{digest} is not in the log"));
             let found = found.ok_or_else(unknown)?;
             let media_type = &found.entry.media_type;
@@ -59,12 +59,12 @@ pub(crate) async fn serve(app: &App, ask: &Ask, call: Call<'_>) -> Result<Respon
             )
             .await
         }
-        Ask::Why => why::why(source, call.params).await,
+        Ask::Why => why::why(source, call.params),
         Ask::Builds if call.is_post() => builds::request(source, call).await,
         Ask::Builds => builds::list(source).await,
         Ask::Build(id) => builds::status(source, *id, call.params).await,
         Ask::Marks if call.is_post() => owner::mark(source, call).await,
-        Ask::Marks => Ok(reply::json(&source.node.candidates().await)),
+        Ask::Marks => owner::changes(source).await,
         Ask::Pins => owner::pin(source, call).await,
         Ask::Shutdown => Ok(owner::shutdown(app)),
         Ask::Events => events::stream(app),

@@ -2,13 +2,15 @@
 
 use hyper::{Response, StatusCode};
 use kogge::proto::chain::member::Card;
-use kogge::{Blake3, MarkRequest, NodeError, NodeId};
+use kogge::proto::pool::Change;
+use kogge::{Blake3, NodeId};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::api::{Call, body};
 use crate::app::App;
 use crate::body::Body;
+use crate::json;
 use crate::problem::{Fault, Problem};
 use crate::reply;
 use crate::source::Source;
@@ -32,21 +34,36 @@ struct Pin {
     pinned: bool,
 }
 
-/// Marks in the name of the node's admin.
+/// Consents to a change in the name of the node's owner; answers with all that wait.
 pub(crate) async fn mark(source: &Source, call: Call<'_>) -> Result<Response<Body>, Problem> {
-    let mark = match body::json(call).await? {
-        Mark::AddNode { card } => MarkRequest::Add { card: *card },
-        Mark::RemoveNode { node, reason } => MarkRequest::Remove { node, reason },
-        Mark::RemoveArtifact { index, reason } => MarkRequest::RemoveArtifact { index, reason },
+    let change = match body::json(call).await? {
+        Mark::AddNode { card } => Change::AddNode(card),
+        Mark::RemoveNode { node, reason } => Change::RemoveNode { node, reason },
+        Mark::RemoveArtifact { index, reason } => Change::RemoveArtifact { index, reason },
     };
-    let status = source.node.mark(mark).await;
-    Ok(reply::json(&status.map_err(refused)?))
+    source.node.consent(change).await?;
+    changes(source).await
+}
+
+/// The changes that wait for consent.
+pub(crate) async fn changes(source: &Source) -> Result<Response<Body>, Problem> {
+    let changes = source.node.changes().await?;
+    let members = source.log().members();
+    let told: Vec<Value> = changes
+        .iter()
+        .map(|it| json::change(it, &members))
+        .collect();
+    Ok(reply::json(&told))
 }
 
 /// Keeps an artifact from eviction, or stops doing so.
 pub(crate) async fn pin(source: &Source, call: Call<'_>) -> Result<Response<Body>, Problem> {
     let Pin { blake3, pinned } = body::json(call).await?;
-    source.node.pin(&blake3, pinned).await.map_err(refused)?;
+    if !source.node.stores(&blake3) {
+        let message = format!("{blake3} is not stored here; fetch it first");
+        return Err(Problem::new(Fault::NotFound, message));
+    }
+    source.node.pin(blake3, pinned).await?;
     Ok(reply::json(&json!({"blake3": blake3, "pinned": pinned})))
 }
 
@@ -56,10 +73,6 @@ pub(crate) fn shutdown(app: &App) -> Response<Body> {
     let mut response = reply::json(&json!({"stopping": true}));
     *response.status_mut() = StatusCode::ACCEPTED;
     response
-}
-
-fn refused(error: NodeError) -> Problem {
-    Problem::new(Fault::Malformed, error.to_string())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Why a node serves what it serves: entry, attestations, checkpoint, and where the bytes came from.
 
 use hyper::Response;
+use kogge::proto::log::entry::Attest;
 use kogge::proto::package::{Coordinates, ImageReference, Pointer, Purl};
 use kogge::{Digest, Status};
 use serde_json::{Value, json};
@@ -23,30 +24,27 @@ enum What {
 }
 
 /// What is known about the package in the parameter `what`.
-pub(crate) async fn why(source: &Source, params: &Params) -> Result<Response<Body>, Problem> {
+pub(crate) fn why(source: &Source, params: &Params) -> Result<Response<Body>, Problem> {
     let text = params.get("what").unwrap_or_default();
     let what = parse(text)?;
     let bound = match &what {
         What::Image(image) => match &image.pointer {
-            Pointer::Tag(tag) => source.tag(&image.name, tag),
+            Pointer::Tag(tag) => source.tag(&image.name, tag)?,
             Pointer::Digest(_) => None,
         },
         _ => None,
     };
-    let Some(purl) = purl_of(source, &what, bound.as_ref()) else {
-        source.check_live(text).await?;
+    let Some(purl) = purl_of(source, &what, bound.as_ref())? else {
+        source.check_live(text)?;
         return Err(absent(text));
     };
-    let files = source.files(&purl);
+    let files = source.files(&purl)?;
     if files.is_empty() {
-        source.check_live(&purl).await?;
+        source.check_live(&purl)?;
         return Err(absent(text));
     }
-    let status = source.node.status().await;
-    let mut told = Vec::new();
-    for found in &files {
-        told.push(file(source, found).await);
-    }
+    let status = source.node.status();
+    let told: Vec<Value> = files.iter().map(|it| file(source, it)).collect();
     let tag = match (&what, &bound) {
         (What::Image(image), Some(bound)) => tag(image, bound),
         _ => Value::Null,
@@ -54,7 +52,7 @@ pub(crate) async fn why(source: &Source, params: &Params) -> Result<Response<Bod
     Ok(reply::json(&json!({
         "package": purl,
         "tag": tag,
-        "attested_by": attested_by(source, &purl, &status),
+        "attested_by": attested_by(source, &purl, &status)?,
         "checkpoint": status.log.checkpoint,
         "files": told,
     })))
@@ -94,18 +92,18 @@ fn parse(text: &str) -> Result<What, Problem> {
 }
 
 /// The package's name in the log.
-fn purl_of(source: &Source, what: &What, bound: Option<&Bound>) -> Option<String> {
-    match what {
-        What::Digest(digest) => Some(source.by_digest(digest)?.entry.purl),
-        What::Package(purl) => Some(purl.clone()),
-        What::Image(image) => {
-            let digest = match image.pointer {
-                Pointer::Digest(digest) => digest,
-                Pointer::Tag(_) => bound?.digest,
-            };
-            Some(image.name.purl(&digest).ok()?.as_str().to_owned())
-        }
-    }
+fn purl_of(source: &Source, what: &What, bound: Option<&Bound>) -> Result<Option<String>, Problem> {
+    let image = match what {
+        What::Digest(digest) => return Ok(source.by_digest(digest)?.map(|it| it.entry.purl)),
+        What::Package(purl) => return Ok(Some(purl.clone())),
+        What::Image(image) => image,
+    };
+    let digest = match image.pointer {
+        Pointer::Digest(digest) => Some(digest),
+        Pointer::Tag(_) => bound.map(|it| it.digest),
+    };
+    let purl = digest.and_then(|it| image.name.purl(&it).ok());
+    Ok(purl.map(|it| it.as_str().to_owned()))
 }
 
 fn tag(image: &ImageReference, bound: &Bound) -> Value {
@@ -120,19 +118,17 @@ fn tag(image: &ImageReference, bound: &Bound) -> Value {
 }
 
 /// Who got the same; a node that is no longer authorized has no name.
-fn attested_by(source: &Source, purl: &str, status: &Status) -> Vec<Value> {
+fn attested_by(source: &Source, purl: &str, status: &Status) -> Result<Vec<Value>, Problem> {
     let members = &status.network.members;
-    let attests = source.log().attests(purl);
-    attests
-        .iter()
-        .map(|it| {
-            let member = members.iter().find(|member| member.node == it.node);
-            json!({"name": member.map(|it| &it.name), "node": it.node, "time": it.time})
-        })
-        .collect()
+    let attests = source.log().attests(purl)?;
+    let one = |it: &Attest| {
+        let member = members.iter().find(|member| member.node == it.node);
+        json!({"name": member.map(|it| &it.name), "node": it.node, "time": it.time})
+    };
+    Ok(attests.iter().map(one).collect())
 }
 
-async fn file(source: &Source, found: &Found) -> Value {
+fn file(source: &Source, found: &Found) -> Value {
     let entry = &found.entry;
     let origin = source.node.origin_of(&entry.blake3).map(|it| {
         let part = |(source, bytes): &(String, u64)| json!({"source": source, "bytes": bytes});
@@ -145,7 +141,7 @@ async fn file(source: &Source, found: &Found) -> Value {
         "sha256": entry.sha256,
         "size": entry.size,
         "index": found.index,
-        "stored": source.node.stored(&found.digest()).await,
+        "stored": source.node.stores(&entry.blake3),
         "origin": origin,
     })
 }

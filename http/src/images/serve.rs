@@ -37,7 +37,7 @@ pub(crate) async fn serve(
             Ask::Tag(name, tag) => by_tag(source, request, &name, &tag).await,
             Ask::Manifest(name, digest) => manifest(source, request, &name, &digest).await,
             Ask::Blob(digest) => blob(source, request, &digest).await,
-            Ask::Tags(name, written) => tags::list(source, params, &name, &written).await,
+            Ask::Tags(name, written) => tags::list(source, params, &name, &written),
             Ask::Referrers => Ok(referrers(params)),
         }
     };
@@ -61,9 +61,11 @@ async fn by_tag(
 ) -> Result<Response<Body>, Problem> {
     let what = format!("{name}:{tag}");
     let look = || {
-        let bound = source.tag(name, tag)?;
+        let Some(bound) = source.tag(name, tag)? else {
+            return Ok(None);
+        };
         let found = document(source, &bound.digest.into())?;
-        Some((bound, found))
+        Ok(found.map(|it| (bound, it)))
     };
     let spec = spec(name, Reference::Tag(tag.to_owned()));
     let (bound, found) = source
@@ -107,10 +109,9 @@ async fn blob(
 }
 
 /// An artifact that is a manifest or an index.
-fn document(source: &Source, digest: &Digest) -> Option<Found> {
-    let found = source.by_digest(digest)?;
-    let is_document = DOCUMENT_TYPES.contains(&found.entry.media_type.as_str());
-    is_document.then_some(found)
+fn document(source: &Source, digest: &Digest) -> Result<Option<Found>, Problem> {
+    let is_document = |it: &Found| DOCUMENT_TYPES.contains(&it.entry.media_type.as_str());
+    Ok(source.by_digest(digest)?.filter(is_document))
 }
 
 fn digest_header(digest: &Digest) -> HeaderMap {

@@ -18,7 +18,7 @@ use crate::source::Source;
 const PAGE_MAX: usize = 500;
 
 /// The tags of a repository in lexical order. `written` is its name as the client wrote it.
-pub(crate) async fn list(
+pub(crate) fn list(
     source: &Source,
     params: &Params,
     name: &ImageName,
@@ -29,12 +29,9 @@ pub(crate) async fn list(
     let wanted = params.number("n")?.map_or(PAGE_MAX, limit);
     let log = source.log();
     // One more than wanted tells whether there is another page.
-    let tags = log.tags(registry, repository, after, wanted + 1);
-    if tags.is_empty()
-        && log.tags(registry, repository, "", 1).is_empty()
-        && !is_known(source, name)
-    {
-        source.check_live(&name.to_string()).await?;
+    let tags = log.tags(registry, repository, after, wanted + 1)?;
+    if tags.is_empty() && !is_known(source, name)? {
+        source.check_live(&name.to_string())?;
         let message = format!("the log has no image of {name}");
         return Err(Problem::new(Fault::NoRepository, message));
     }
@@ -70,10 +67,16 @@ fn link(name: &str, wanted: usize, last: String, namespace: Option<&str>) -> Str
     format!("</v2/{name}/tags/list?{}>; rel=\"next\"", query.finish())
 }
 
-/// Whether the log has images of the repository that were added by digest.
-fn is_known(source: &Source, name: &ImageName) -> bool {
-    let package = format!("pkg:docker/{}", name.repository());
-    name.registry() == DEFAULT_REGISTRY && !source.versions(&package).is_empty()
+/// Whether the log has images of the repository: with tags, or added by digest.
+fn is_known(source: &Source, name: &ImageName) -> Result<bool, Problem> {
+    let log = source.log();
+    let (registry, repository) = (name.registry(), name.repository());
+    if !log.tags(registry, repository, "", 1)?.is_empty() {
+        return Ok(true);
+    }
+    // Packages of all registries share the name without its registry.
+    let package = format!("docker/{repository}");
+    Ok(registry == DEFAULT_REGISTRY && !log.versions(&package, "")?.is_empty())
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use hyper::Response;
 use hyper::header::{HeaderMap, HeaderName};
 use hyper::http::request::Parts;
-use kogge::WallTime;
 use kogge::base::Algorithm;
 use kogge::proto::build::{BuildSpec, Maven};
 use kogge::proto::package::layout::Target;
@@ -31,7 +30,7 @@ pub(crate) async fn serve(
         not_found("no file of a Maven repository has this path; folders are not listed")
     })?;
     match &path.target {
-        Target::Metadata { .. } => versions(source, &path).await,
+        Target::Metadata { .. } => versions(source, &path),
         Target::File {
             coordinates,
             variant,
@@ -52,7 +51,7 @@ pub(crate) async fn serve(
 /// A file of a version that is in the log, or gets there.
 async fn find(source: &Source, coordinates: &Coordinates, name: &str) -> Result<Found, Problem> {
     let purl = coordinates.purl().map_err(|it| not_found(it.to_string()))?;
-    if let Some(found) = source.file(purl.as_str(), name) {
+    if let Some(found) = source.file(purl.as_str(), name)? {
         return Ok(found);
     }
     if name.ends_with(".asc") {
@@ -63,7 +62,7 @@ async fn find(source: &Source, coordinates: &Coordinates, name: &str) -> Result<
     let (group, artifact) = (coordinates.group(), coordinates.artifact());
     // Versions that move cannot be asked for.
     let spec = Maven::new(None, group, artifact, coordinates.version());
-    let look = || Some(source.files(purl.as_str())).filter(|it| !it.is_empty());
+    let look = || Ok(Some(source.files(purl.as_str())?).filter(|it| !it.is_empty()));
     let spec = spec.ok().map(BuildSpec::Maven);
     let files = source.obtain(&coordinates.to_string(), spec, look).await?;
     // A version enters the log with all its files.
@@ -76,13 +75,13 @@ async fn find(source: &Source, coordinates: &Coordinates, name: &str) -> Result<
 }
 
 /// The list of versions of an artifact, or a checksum of it.
-async fn versions(source: &Source, path: &MavenPath) -> Result<Response<Body>, Problem> {
-    let listed = path
-        .target
-        .versions_of()
-        .and_then(|(group, artifact)| metadata_of(source, &group, artifact));
+fn versions(source: &Source, path: &MavenPath) -> Result<Response<Body>, Problem> {
+    let listed = match path.target.versions_of() {
+        Some((group, artifact)) => metadata_of(source, &group, artifact)?,
+        None => None,
+    };
     let Some(text) = listed else {
-        source.check_live(&path.to_string()).await?;
+        source.check_live(&path.to_string())?;
         return Err(not_found("no version of this artifact is in the log"));
     };
     match path.checksum {
@@ -93,23 +92,33 @@ async fn versions(source: &Source, path: &MavenPath) -> Result<Response<Body>, P
     }
 }
 
-fn metadata_of(source: &Source, group: &str, artifact: &str) -> Option<String> {
-    let package = Purl::new("maven", Some(group), artifact, None, &[]).ok()?;
+fn metadata_of(source: &Source, group: &str, artifact: &str) -> Result<Option<String>, Problem> {
+    let Ok(package) = Purl::new("maven", Some(group), artifact, None, &[]) else {
+        return Ok(None);
+    };
+    let package = package.as_str().trim_start_matches("pkg:");
     let mut updated = None;
-    let mut versions = source.versions(package.as_str());
-    versions.retain(|version| {
-        let time = committed(source, group, artifact, version);
-        updated = updated.max(time);
-        time.is_some()
-    });
-    Some(metadata::render(group, artifact, &versions, updated?))
+    let mut versions = Vec::new();
+    for version in source.versions(package)? {
+        let Some(purl) = purl_of(group, artifact, &version) else {
+            continue;
+        };
+        // A version all of whose files were withdrawn is none.
+        let newest = source
+            .files(purl.as_str())?
+            .iter()
+            .map(|it| it.entry.time)
+            .max();
+        if newest.is_some() {
+            updated = updated.max(newest);
+            versions.push(version);
+        }
+    }
+    Ok(updated.map(|it| metadata::render(group, artifact, &versions, it)))
 }
 
-/// When a version entered the log; `None` if it was withdrawn.
-fn committed(source: &Source, group: &str, artifact: &str, version: &str) -> Option<WallTime> {
-    let coordinates = Coordinates::new(group, artifact, version).ok()?;
-    let purl = coordinates.purl().ok()?;
-    source.files(purl.as_str()).iter().map(|it| it.time).max()
+fn purl_of(group: &str, artifact: &str, version: &str) -> Option<Purl> {
+    Coordinates::new(group, artifact, version).ok()?.purl().ok()
 }
 
 /// Checksums in headers spare clients the requests for them. Only what is known: computing would
