@@ -98,6 +98,9 @@ impl Loop {
             tracing::error!(%reason, "the node stops");
         }
         self.shared.stopped(outcome.err());
+        // Nobody answers any more: who waits for an answer learns it by the dropped reply.
+        self.commands.close();
+        while self.commands.try_recv().is_ok() {}
         self.hub.close();
         self.builder.close();
         self.save().await;

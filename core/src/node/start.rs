@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::base::codec;
 use crate::net::{Net, Spawn};
@@ -30,6 +31,10 @@ pub const GENESIS_FILE: &str = "genesis.cbor";
 
 /// Longest genesis file. Unit: bytes.
 const GENESIS_BYTES_MAX: u64 = 1 << 20;
+
+/// How long the start waits for the index to catch up with the log; rebuilding takes about a second
+/// for 50,000 entries.
+const INDEX_TIMEOUT: Duration = Duration::from_secs(1_800);
 
 /// Provable faults that wait for the loop; further ones are lost.
 const FAULTS_MAX: usize = 256;
@@ -78,6 +83,11 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// The index does not catch up.
+    #[error(
+        "the index in {0} does not catch up with the log; delete the folder `index` in it and start again"
+    )]
+    Index(PathBuf),
     /// An internal call failed.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -252,6 +262,10 @@ fn recover(
     let (store, recovery) = Store::open(&config.data_dir, options)?;
     if recovery.lost_count != 0 || recovery.is_index_rebuilt {
         tracing::warn!(?recovery, "the data directory was repaired");
+    }
+    // The rules ask the index; a crash may have left it behind the log.
+    if !store.index().wait(INDEX_TIMEOUT) {
+        return Err(StartError::Index(config.data_dir.clone()));
     }
     let keys = keys::load_or_create(&config.data_dir)?;
     let genesis = choose_genesis(&config.data_dir, network, &keys, wall)?;

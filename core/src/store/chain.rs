@@ -75,7 +75,7 @@ impl Chain {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] if the log does not contain that head.
+    /// [`StoreError::Corrupt`] if the log does not contain that head, or contradicts itself.
     pub(crate) fn open(
         env: &Arc<Environment>,
         tables: LogTables,
@@ -91,6 +91,12 @@ impl Chain {
             tail: Arc::clone(tail),
             signed: Mutex::new(signed),
         }));
+        if let Some(tip) = chain.tip()?
+            && chain.root_at(tip.size)? != Some(tip.root)
+        {
+            let reason = "its hashes do not lead to the root of the last block";
+            return Err(StoreError::corrupt("the log", reason));
+        }
         if let Some(head) = head {
             chain.check_signed(head)?;
         }

@@ -200,8 +200,8 @@ impl Index {
         Ok(tags)
     }
 
-    /// Versions of a package, such as `maven/g/a`, that follow `after`, each with the index of its
-    /// first artifact; at most `limit`, and at most 1,000. In the order of their bytes: how an
+    /// Versions of a package, such as `maven/g/a`, that follow `after`, each with the index of one
+    /// of its artifacts; at most `limit`, and at most 1,000. In the order of their bytes: how an
     /// ecosystem orders versions is not known here.
     ///
     /// # Errors

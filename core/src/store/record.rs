@@ -14,7 +14,7 @@ pub const GROUP_BYTES: u64 = 64 << 10;
 /// Artifacts up to this length live in the database. Unit: bytes.
 pub const INLINE_BYTES_MAX: u64 = 16 << 10;
 
-/// Largest artifact: its bitfield fits [`RECORD_BYTES_MAX`]. Unit: bytes.
+/// Largest artifact: the set of its groups takes 2 MiB. Unit: bytes.
 pub const ARTIFACT_BYTES_MAX: u64 = 1 << 40;
 
 /// Longest record. Unit: bytes.

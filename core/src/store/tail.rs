@@ -65,9 +65,13 @@ impl Tail {
     pub(crate) fn push(&self, rows: Rows) {
         let mut state = self.lock();
         state.log_size = state.log_size.max(rows.to);
-        if state.to == rows.from && rows.to - state.from <= TAIL_LEAVES_MAX {
+        // The follower may be faster, and may have stopped inside of the block.
+        let is_next = rows.from <= state.to && state.to < rows.to;
+        if is_next && rows.to - state.from <= TAIL_LEAVES_MAX {
+            let from = state.from;
+            let is_new = |it: &Vec<u8>| index::index_of(it).is_some_and(|at| from <= at);
+            state.keys.extend(rows.keys.into_iter().filter(is_new));
             state.to = rows.to;
-            state.keys.extend(rows.keys);
         }
         drop(state);
         self.grown.notify_all();
@@ -176,4 +180,51 @@ impl State {
 /// The keys of a leaf; none if a later version wrote it.
 pub(crate) fn leaf_keys(index: u64, leaf: &[u8]) -> Vec<Vec<u8>> {
     Entry::from_bytes(leaf).map_or(Vec::new(), |it| index::keys(index, &it))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(from: u64, to: u64) -> Rows {
+        let keys = (from..to).map(|it| it.to_be_bytes().to_vec()).collect();
+        Rows { from, to, keys }
+    }
+
+    fn seen(tail: &Tail) -> (Vec<u64>, u64) {
+        let state = tail.lock();
+        let keys = state.range(&[], &[0xff; 9]);
+        let leaves = keys.iter().filter_map(|it| index::index_of(it));
+        (leaves.collect(), state.size())
+    }
+
+    #[test]
+    fn the_tail_has_what_the_index_lacks_in_whatever_order_both_grow() {
+        let tail = Tail::new();
+        tail.push(rows(0, 2));
+        tail.push(rows(2, 4));
+        tail.trim(3);
+        assert_eq!(seen(&tail), (vec![3], 4));
+        // The follower was faster than the completion, and stopped inside of the block.
+        tail.trim(6);
+        tail.push(rows(4, 8));
+        assert_eq!(seen(&tail), (vec![6, 7], 8));
+        tail.trim(9);
+        tail.push(rows(8, 9));
+        assert_eq!(seen(&tail), (vec![], 9));
+    }
+
+    #[test]
+    fn a_full_tail_takes_no_more_until_the_index_has_caught_up() {
+        let tail = Tail::new();
+        tail.push(rows(0, TAIL_LEAVES_MAX));
+        tail.push(rows(TAIL_LEAVES_MAX, TAIL_LEAVES_MAX + 1));
+        assert_eq!(seen(&tail).1, TAIL_LEAVES_MAX);
+        tail.trim(TAIL_LEAVES_MAX + 1);
+        tail.push(rows(TAIL_LEAVES_MAX + 1, TAIL_LEAVES_MAX + 2));
+        assert_eq!(
+            seen(&tail),
+            (vec![TAIL_LEAVES_MAX + 1], TAIL_LEAVES_MAX + 2)
+        );
+    }
 }

@@ -15,7 +15,7 @@ use crate::base::{ChainId, NodeId, SecretKey};
 use crate::net::{Config, Net, NetEvent, NetHandle, Spawn};
 
 /// Far more than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) const CHAIN: ChainId = ChainId([7; 32]);
 
@@ -104,7 +104,11 @@ impl Node {
             }
         }
         loop {
-            let event = within(what, self.events.recv()).unwrap();
+            let late = async {
+                Timer::after(PATIENCE).await;
+                panic!("waited in vain for {what}, got {passed:?}")
+            };
+            let event = block_on(future::or(self.events.recv(), late)).unwrap();
             match pick(event) {
                 Ok(picked) => return picked,
                 Err(other) => passed.push_back(other),

@@ -4,6 +4,7 @@
 //! still be writing it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::base::{BlockId, Sha256, Subject};
 use crate::proto::chain::{CheckedBlock, Ledger, MemberSet};
@@ -24,13 +25,20 @@ pub(super) struct Waiting {
     pub(super) head: Checkpoint,
     /// The set that decided it.
     pub(super) members: MemberSet,
-    first_index: u64,
-    entries: Vec<Entry>,
+    /// Index of its first leaf.
+    pub(super) first_index: u64,
+    /// Its entries, the seal last.
+    pub(super) entries: Arc<[Entry]>,
 }
 
 impl Waiting {
     /// What is to be remembered of `block`, which `members` decided.
-    pub(super) fn new(origin: &str, block: &CheckedBlock, members: MemberSet) -> Self {
+    pub(super) fn new(
+        origin: &str,
+        block: &CheckedBlock,
+        members: MemberSet,
+        entries: Arc<[Entry]>,
+    ) -> Self {
         let header = &block.block().header;
         let head = Checkpoint {
             origin: origin.to_owned(),
@@ -43,7 +51,7 @@ impl Waiting {
             head,
             members,
             first_index: header.seal.first_index,
-            entries: block.leaves().map(|it| it.entry.clone()).collect(),
+            entries,
         }
     }
 }
@@ -122,7 +130,7 @@ impl<V: Ledger> Ledger for Overlay<'_, V> {
     }
 
     fn artifact_exists(&self, index: u64) -> bool {
-        let mut entries = self.recent.0.iter().flat_map(|it| &it.entries);
+        let mut entries = self.recent.0.iter().flat_map(|it| it.entries.iter());
         if entries.any(|it| matches!(it, Entry::RemoveArtifact(it) if it.index == index)) {
             return false;
         }

@@ -312,8 +312,6 @@ pub(crate) fn client() -> Client {
 /// Like [`client`], with a changed configuration.
 pub(crate) fn client_with(change: impl FnOnce(&mut HttpConfig)) -> Client {
     let mut config = HttpConfig {
-        stall_timeout: Duration::from_millis(200),
-        first_byte_timeout: Duration::from_millis(500),
         patience: Patience {
             attempts_max: 3,
             backoff: Duration::ZERO,

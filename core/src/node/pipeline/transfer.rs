@@ -21,7 +21,8 @@ const PACE_BYTES_MIN: u64 = 240 * 1_024;
 /// Longest time for one blob, whatever its pace and however often it broke off.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// A connection that brought this much before it broke was a good one: attempts count anew.
+/// A connection that got this much further than all before it was a good one: attempts count
+/// anew. (Not merely one that brought this much: without `Range` that could go on for ever.)
 /// Unit: bytes.
 const GOOD_BYTES_MIN: u64 = 1_024 * 1_024;
 
@@ -78,6 +79,7 @@ impl Client {
         let started = (self.clock)();
         let mut retry = self.retry();
         let mut broken: Option<Transfer> = None;
+        let mut furthest = 0_u64;
         loop {
             let resume = broken.as_ref().and_then(|it| it.resume(expect));
             let answer = self.send("GET", request, resume.as_ref(), &mut retry, job.cancel)?;
@@ -98,12 +100,13 @@ impl Client {
                     continue;
                 }
             };
-            let before = transfer.hasher.size();
             let Some(problem) = self.pump(&mut transfer, answer, request, expect, job, started)?
             else {
                 return transfer.finish(request, expect, job);
             };
-            if GOOD_BYTES_MIN <= transfer.hasher.size().saturating_sub(before) {
+            let reached = transfer.hasher.size();
+            if furthest.saturating_add(GOOD_BYTES_MIN) <= reached {
+                furthest = reached;
                 retry.reset();
             }
             if transfer.resume(expect).is_some() {

@@ -38,7 +38,7 @@ pub enum ReferenceError {
     #[error("`{0}…` is too long for an image name: at most {NAME_BYTES_MAX} bytes")]
     TooLong(String),
     /// The registry is not a host with an optional port.
-    #[error("`{0}` is not a registry: want a host, with a port if needed")]
+    #[error("`{0}` is not a registry: want `localhost` or a host with a dot or a port")]
     Registry(String),
     /// The repository breaks the grammar.
     #[error("`{0}` is not a repository: want lower-case parts of a-z, 0-9, `.`, `_`, `-`")]
@@ -87,14 +87,15 @@ impl ImageName {
         if NAME_BYTES_MAX < registry.len().saturating_add(repository.len()) {
             return Err(ReferenceError::TooLong(shorten(repository)));
         }
-        if !is_registry(registry) {
-            return Err(ReferenceError::Registry(registry.to_owned()));
+        // Hosts are the same in either case; the log knows one.
+        let registry = registry.to_ascii_lowercase();
+        // A bare word would read as a part of a repository: `Quay/x` is not `docker.io/quay/x`.
+        if !is_registry(&registry) || !looks_like_registry(&registry) {
+            return Err(ReferenceError::Registry(registry));
         }
         if !repository.split('/').all(is_repository_part) {
             return Err(ReferenceError::Repository(repository.to_owned()));
         }
-        // Hosts are the same in either case; the log knows one.
-        let registry = registry.to_ascii_lowercase();
         let repository = if registry == DEFAULT_REGISTRY && !repository.contains('/') {
             format!("{DEFAULT_NAMESPACE}/{repository}")
         } else {
@@ -334,6 +335,7 @@ mod tests {
             ":tag",
             "@",
             "Alpine",
+            "Quay/x",
             "a//b",
             "/a",
             "a/",

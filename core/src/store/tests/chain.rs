@@ -117,7 +117,8 @@ fn only_the_next_block_with_its_own_root_is_taken() {
     let mut maker = Maker::default();
     let first = maker.append(&store, &entries(1, 2));
     let (good, certificate) = maker.block(&entries(2, 2));
-    let spoil: [(fn(&mut Block), &str); 6] = [
+    type Spoil = fn(&mut Block);
+    let spoil: [(Spoil, &str); 6] = [
         (|it| it.header.seal.height = 3, "it is not the next height"),
         (
             |it| it.header.seal.parent = BlockId([1; 32]),

@@ -56,7 +56,8 @@ fn the_index_resumes_and_a_lost_or_damaged_one_is_rebuilt() {
     maker.append(&store, &entries(2, 400));
     drop(store);
     let file = dir.path().join("index/data.mdb");
-    let damage: [(fn(&std::path::Path), bool); 5] = [
+    type Damage = fn(&std::path::Path);
+    let damage: [(Damage, bool); 5] = [
         (|_| (), false),
         (
             |file| fs::remove_dir_all(file.parent().unwrap()).unwrap(),

@@ -6,3 +6,4 @@ mod crash;
 mod find;
 mod index;
 pub(crate) mod testing;
+mod wal;

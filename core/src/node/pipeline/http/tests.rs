@@ -190,13 +190,17 @@ fn a_short_body_is_asked_for_again_and_a_long_one_refused() {
 #[test]
 fn a_silent_upstream_is_given_up() {
     let server = Server::start(|_| Reply::ok("kogge").stall_at(2));
-    let error = get(&client(), &server.url("/")).unwrap_err();
+    let hasty = client_with(|it| it.stall_timeout = Duration::from_millis(100));
+    let error = get(&hasty, &server.url("/")).unwrap_err();
     assert!(error.to_string().contains("stalled"), "{error}");
     assert_eq!(server.lines().len(), 3);
 
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", port.local_addr().unwrap());
-    assert_eq!(get(&client(), &url).unwrap_err().code(), "network");
+    // A listener that nobody serves: the connection stands, and no answer comes.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", mute.local_addr().unwrap());
+    let hasty = client_with(|it| it.first_byte_timeout = Duration::from_millis(100));
+    let error = get(&hasty, &url).unwrap_err();
+    assert!(error.to_string().contains("no answer in time"), "{error}");
 }
 
 #[test]

@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 use crate::node::pipeline::testing::{
-    Bench, Received, Reply, Server, client, client_of_a_slow_world, request,
+    Bench, Received, Reply, Server, client, client_of_a_slow_world, client_with, request,
 };
 
 const EXPECT: Expect<'_> = Expect {
@@ -156,7 +156,8 @@ fn a_stalled_connection_is_resumed_too() {
         None => Reply::ok(sent.clone()).stall_at(100_000),
         Some(offset) => Reply::rest(&sent, offset),
     });
-    let digests = client().download(
+    let hasty = client_with(|it| it.stall_timeout = Duration::from_millis(300));
+    let digests = hasty.download(
         &request(&server.url("/")),
         &known(&body),
         &Bench::default().job(),
@@ -277,4 +278,31 @@ fn compressed_bytes_are_refused() {
     let server = Server::start(|_| Reply::ok("x").with("content-encoding", "gzip"));
     let error = client().download(&request(&server.url("/")), &EXPECT, &Bench::default().job());
     assert_eq!(error.unwrap_err().code(), "malformed");
+}
+
+#[test]
+fn only_getting_further_earns_new_attempts() {
+    let body = vec![3; 4_000_000];
+    let sent = body.clone();
+    // Four connections of a million bytes each, with three attempts.
+    let server = Server::start(move |it| {
+        let reply = ranges(&sent, it);
+        let is_last = it.offset().is_some_and(|it| sent.len() - it <= 1_100_000);
+        if is_last {
+            reply
+        } else {
+            reply.cut_at(1_100_000)
+        }
+    });
+    let digests = client().download(
+        &request(&server.url("/")),
+        &known(&body),
+        &Bench::default().job(),
+    );
+    assert_eq!(digests.unwrap().sha256, Sha256::of(&body));
+
+    let server = Server::start(|_| Reply::ok(vec![3; 4_000_000]).cut_at(1_100_000));
+    let error = client().download(&request(&server.url("/")), &EXPECT, &Bench::default().job());
+    assert_eq!(error.unwrap_err().code(), "network");
+    assert_eq!(server.lines().len(), 3);
 }
