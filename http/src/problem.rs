@@ -194,7 +194,7 @@ impl From<NodeError> for Problem {
     fn from(error: NodeError) -> Self {
         let message = error.to_string();
         match error {
-            NodeError::Change(_) => Self::new(Fault::Malformed, message),
+            NodeError::Change(_) | NodeError::Offer(_) => Self::new(Fault::Malformed, message),
             NodeError::Build(Refusal::TooSoon(delay)) => {
                 Self::new(Fault::Unavailable(delay.max(RETRY_AFTER_MIN)), message)
             }
