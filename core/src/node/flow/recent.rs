@@ -5,8 +5,8 @@
 
 use std::collections::VecDeque;
 
-use crate::base::{BlockId, Sha256, Subject};
-use crate::proto::chain::{CheckedBlock, Ledger, MemberSet};
+use crate::base::{BlockId, Subject};
+use crate::proto::chain::{Binding, CheckedBlock, Ledger, MemberSet};
 use crate::proto::log::checkpoint::Checkpoint;
 use crate::proto::log::entry::{Entry, package_subject};
 
@@ -100,22 +100,21 @@ impl<V: Ledger> Ledger for Overlay<'_, V> {
         self.vault.package(purl)
     }
 
-    fn tag(&self, registry: &str, repository: &str, tag: &str) -> Option<Sha256> {
+    fn tag(&self, registry: &str, repository: &str, tag: &str) -> Option<Binding> {
         let newest = self
             .recent
             .0
             .iter()
             .rev()
             .flat_map(|it| it.entries.iter().rev());
-        let bound = newest.filter_map(|it| match it {
+        let mut bound = newest.filter_map(|it| match it {
             Entry::BindTag(it)
                 if (&*it.registry, &*it.repository, &*it.tag) == (registry, repository, tag) =>
             {
-                Some(it.digest)
+                Some(Binding::from(it))
             }
             _ => None,
         });
-        let mut bound = bound;
         bound
             .next()
             .or_else(|| self.vault.tag(registry, repository, tag))

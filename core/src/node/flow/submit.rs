@@ -141,7 +141,9 @@ impl<V: Vault> Engine<V> {
                         self.vault
                             .tag_index(&tag.registry, &tag.repository, &tag.tag)
                     };
-                    (bound == Some(tag.digest)).then(|| (Part::Tag, index().unwrap_or(0)))
+                    bound
+                        .is_some_and(|it| it.digest == tag.digest)
+                        .then(|| (Part::Tag, index().unwrap_or(0)))
                 }
                 _ => None,
             };

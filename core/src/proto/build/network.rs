@@ -442,8 +442,9 @@ impl Network {
         let pool = &self.nodes[proposer].pool;
         let groups = pool.eligible(1 << 20, 10_000);
         let mut is_verified = |it: &_| pool.is_verified(it);
-        let (state, ledger) = (&self.chain.state, &self.chain.ledger);
-        let (block, rejected) = build(state, ledger, GENESIS_TIME, groups, &mut is_verified);
+        self.chain.now = GENESIS_TIME + self.now.since(Time::ZERO);
+        let MemoryChain { state, ledger, now } = &self.chain;
+        let (block, rejected) = build(state, ledger, *now, groups, &mut is_verified);
         for it in rejected {
             self.pool(proposer, pool::Input::Rejected(it));
         }
