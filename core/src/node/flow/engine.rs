@@ -21,9 +21,6 @@ use crate::proto::peers::{self, Book, Dialer, Scores, Seed};
 use crate::proto::pool::Pool;
 use crate::proto::sync::{self, Decided, Sync, SyncBlock};
 
-/// Name of the default registry in tag bindings, as users write it in references.
-pub const DEFAULT_REGISTRY: &str = "docker.io";
-
 /// Links below which remembered peers are dialled.
 const DEGREE_TARGET: usize = 8;
 
@@ -356,7 +353,6 @@ impl<V: Vault> Engine<V> {
             chain: *state.chain(),
             node: me,
             vote: keys.vote.clone(),
-            default_registry: DEFAULT_REGISTRY.to_owned(),
             parallel_max: setup.builds_max,
         };
         let dial_config = peers::Config {

@@ -184,8 +184,11 @@ impl<V: Vault> Engine<V> {
         else {
             return;
         };
-        let registry = tag.registry().unwrap_or(super::engine::DEFAULT_REGISTRY);
-        if let Some(index) = self.vault.tag_index(registry, tag.repository(), &name) {
+        let image = tag.name();
+        let index = self
+            .vault
+            .tag_index(image.registry(), image.repository(), &name);
+        if let Some(index) = index {
             let part = Part::Tag;
             self.builds(now, wall, build::Input::Logged { id, part, index });
         }

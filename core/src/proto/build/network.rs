@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::base::{Blake3, NodeId, Rng, Time, WallTime};
-use crate::proto::build::samples::{Pipeline, REGISTRY, bound_name, keys, tag_name};
+use crate::proto::build::samples::{Pipeline, bound_name, keys, tag_name};
 use crate::proto::build::{
     BuildId, BuildMessage, BuildSpec, BuildStatus, Builds, Config, Effect, Input, Judgement, Part,
     Pending, Refusal, State,
@@ -124,7 +124,6 @@ impl Network {
             chain: *chain.state.chain(),
             node: keys.id(),
             vote: keys.vote.clone(),
-            default_registry: REGISTRY.into(),
             parallel_max: 2,
         };
         Node {

@@ -17,6 +17,7 @@ use crate::proto::chain::state::ChainState;
 use crate::proto::log::entry::{
     AddArtifact, AddNode, Attest, BindTag, Entry, RemoveArtifact, RemoveNode, package_subject,
 };
+use crate::proto::package::{Purl, PurlError};
 
 /// A registry, a repository and a tag.
 type TagName = (String, String, String);
@@ -126,6 +127,7 @@ impl<'a> Body<'a> {
         if !is_uniform || !files.windows(2).all(|it| it[0].file < it[1].file) {
             return Err(RuleError::Files(first.purl.clone()));
         }
+        check_purl(&first.purl)?;
         let subject = package_subject(files.iter().copied());
         let logged = self.packages.get(&first.purl).copied();
         match logged.or_else(|| self.ledger.package(&first.purl)) {
@@ -238,6 +240,18 @@ impl<'a> Body<'a> {
         self.withdrawn.insert(entry.index);
         Ok(())
     }
+}
+
+/// A second spelling of a purl would be a second package.
+fn check_purl(text: &str) -> Result<(), PurlError> {
+    let purl = Purl::parse_canonical(text)?;
+    if purl.version().is_some() {
+        return Ok(());
+    }
+    Err(PurlError::Type {
+        purl: purl.as_str().to_owned(),
+        wanted: "version of a package",
+    })
 }
 
 fn attests_of(group: &[Entry]) -> Vec<&Attest> {

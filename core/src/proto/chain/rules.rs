@@ -12,6 +12,7 @@ use crate::proto::chain::member::MemberSet;
 use crate::proto::chain::state::ChainState;
 use crate::proto::log::entry::{BindTag, EntryError, Mark, Seal};
 use crate::proto::log::tree::Frontier;
+use crate::proto::package::PurlError;
 
 /// Most leaves of a block without the seal.
 pub const ENTRIES_MAX: usize = 16_384;
@@ -91,6 +92,9 @@ pub enum RuleError {
     /// An entry of this kind stands where no group may start or go on.
     #[error("a leaf of kind {0} is out of place")]
     Stray(&'static str),
+    /// The package is not named as the log names it: one package, one name.
+    #[error(transparent)]
+    Purl(#[from] PurlError),
     /// Files of a package are unsorted, repeated, or differ in builder, time or publication.
     #[error("the files of `{0}` are unsorted, repeated, or not of one submission")]
     Files(String),

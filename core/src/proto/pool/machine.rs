@@ -465,6 +465,7 @@ fn is_final(error: &RuleError) -> bool {
         | RuleError::Bytes { .. }
         | RuleError::Entry { .. }
         | RuleError::Stray(_)
+        | RuleError::Purl(_)
         | RuleError::Files(_)
         | RuleError::AlreadyLogged(_)
         | RuleError::Conflict { .. }

@@ -273,3 +273,26 @@ fn entries_out_of_place_are_refused() {
     let none = Err(RuleError::Quorum { have: 0, need: 1 });
     assert_eq!(verdict(&chain, &good[..1]), none);
 }
+
+#[test]
+fn a_package_has_one_name() {
+    let chain = MemoryChain::new(1);
+    let verdict = |purl: &str| {
+        let group = package(chain.state.chain(), purl, "", &nodes([0]));
+        verdict(&chain, &group)
+    };
+    for (purl, other) in [
+        ("pkg:maven/g/a@1.0", "pkg:Maven/g/a@1.0"),
+        ("pkg:maven/g/a@1.0", "pkg://maven/g/a@1.0"),
+        ("pkg:maven/g/a@1.0%2Bb", "pkg:maven/g/a@1.0%2bb"),
+        ("pkg:docker/x@sha256:00", "pkg:docker/x@sha256%3A00"),
+    ] {
+        assert_eq!(verdict(purl), Ok(()));
+        let (given, canonical) = (other.to_owned(), purl.to_owned());
+        let expected = PurlError::NotCanonical { given, canonical };
+        assert_eq!(verdict(other), Err(expected.into()), "{other}");
+    }
+    for purl in ["pkg:maven/g/a", "pkg:x", "pkg:generic/a@1%0A"] {
+        assert!(matches!(verdict(purl), Err(RuleError::Purl(_))), "{purl}");
+    }
+}
