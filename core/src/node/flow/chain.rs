@@ -102,8 +102,7 @@ impl<V: Vault> Engine<V> {
         let first_index = block.block().header.seal.first_index;
         let entries: std::sync::Arc<[Entry]> = block.leaves().map(|it| it.entry.clone()).collect();
         self.chain = block.next().clone();
-        self.recent
-            .push(Waiting::new(&self.origin, &block, members.clone()));
+        self.recent.push(Waiting::new(&self.origin, &block));
         self.out.push(Effect::Append {
             block: Box::new(block),
             certificate,

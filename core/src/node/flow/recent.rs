@@ -22,15 +22,15 @@ pub(super) struct Waiting {
     pub(super) id: BlockId,
     /// The head of the log after it.
     pub(super) head: Checkpoint,
-    /// The set that decided it.
+    /// The set after it, which signs the head.
     pub(super) members: MemberSet,
     first_index: u64,
     entries: Vec<Entry>,
 }
 
 impl Waiting {
-    /// What is to be remembered of `block`, which `members` decided.
-    pub(super) fn new(origin: &str, block: &CheckedBlock, members: MemberSet) -> Self {
+    /// What is to be remembered of `block`.
+    pub(super) fn new(origin: &str, block: &CheckedBlock) -> Self {
         let header = &block.block().header;
         let head = Checkpoint {
             origin: origin.to_owned(),
@@ -41,7 +41,7 @@ impl Waiting {
             height: header.seal.height,
             id: *block.id(),
             head,
-            members,
+            members: block.next().members().clone(),
             first_index: header.seal.first_index,
             entries: block.leaves().map(|it| it.entry.clone()).collect(),
         }
