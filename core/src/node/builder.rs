@@ -24,7 +24,7 @@ use crate::node::status::Status;
 use crate::proto::build::{self, BuildId, BuildSpec, Built, Failure, FailureCode, Reference};
 use crate::proto::exchange::outboard::OutboardBuilder;
 use crate::proto::log::entry::{AddArtifact, BindTag};
-use crate::proto::package::{Coordinates, ImageName, ImageReference, Platform, Pointer};
+use crate::proto::package::{ImageReference, Platform, Pointer};
 use crate::proto::peers::Seed;
 use crate::store::{Store, UnnamedStaging};
 
@@ -253,8 +253,6 @@ fn pipeline_spec(spec: &BuildSpec) -> Result<Spec, PipelineError> {
     let unsupported = |it: &dyn std::fmt::Display| PipelineError::Unsupported(it.to_string());
     match spec {
         BuildSpec::Docker(it) => {
-            let registry = it.registry().unwrap_or(crate::node::flow::DEFAULT_REGISTRY);
-            let name = ImageName::new(registry, it.repository()).map_err(|it| unsupported(&it))?;
             let pointer = match it.reference() {
                 Reference::Tag(tag) => Pointer::Tag(tag.clone()),
                 Reference::Digest(digest) => Pointer::Digest(*digest),
@@ -265,18 +263,17 @@ fn pipeline_spec(spec: &BuildSpec) -> Result<Spec, PipelineError> {
                 .map(|it| it.parse::<Platform>().map_err(|it| unsupported(&it)))
                 .collect::<Result<_, _>>()?;
             Ok(Spec::Image {
-                reference: ImageReference { name, pointer },
+                reference: ImageReference {
+                    name: it.name().clone(),
+                    pointer,
+                },
                 platforms,
             })
         }
-        BuildSpec::Maven(it) => {
-            let coordinates = Coordinates::new(it.group(), it.artifact(), it.version())
-                .map_err(|it| unsupported(&it))?;
-            Ok(Spec::Maven {
-                coordinates,
-                extras: Vec::new(),
-            })
-        }
+        BuildSpec::Maven(it) => Ok(Spec::Maven {
+            coordinates: it.coordinates().clone(),
+            extras: Vec::new(),
+        }),
     }
 }
 

@@ -20,9 +20,7 @@ use crate::node::run::{COMMANDS_MAX, INTERNAL_MAX, Loop};
 use crate::node::share::{Hub, Peers};
 use crate::node::shared::Shared;
 use crate::node::vault::NodeVault;
-use crate::proto::chain::{
-    ChainState, Genesis, GenesisError, MemberSet, NodeKeys, Params, StateError,
-};
+use crate::proto::chain::{ChainState, Genesis, GenesisError, NodeKeys, Params, StateError};
 use crate::proto::peers::{Book, Seed};
 use crate::store::{Options, Store, StoreError, Wal};
 
@@ -132,7 +130,6 @@ struct Recovered {
     keys: NodeKeys,
     genesis: Genesis,
     state: ChainState,
-    decided_by: Option<MemberSet>,
     wal: Wal,
     book: Book,
 }
@@ -150,7 +147,6 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         keys,
         genesis,
         state,
-        decided_by,
         wal,
         book,
     } = recovered;
@@ -190,7 +186,6 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         keys,
         genesis: genesis.clone(),
         state,
-        decided_by,
         wal: records,
         builds: load_builds(&store),
         seeds: config.peers.iter().map(|it| seed_of(it)).collect(),
@@ -276,9 +271,6 @@ fn recover(
     if *state.chain() != genesis.chain() {
         return Err(StartError::OtherNetwork(config.data_dir.clone()));
     }
-    let header = store.chain().header(state.height())?;
-    let same = header.is_some_and(|it| it.seal.members == state.members().hash());
-    let decided_by = same.then(|| state.members().clone());
     let wal = store.open_wal()?;
     let book = store.meta().get("peers", b"book")?;
     let book = book
@@ -289,7 +281,6 @@ fn recover(
         keys,
         genesis,
         state,
-        decided_by,
         wal,
         book,
     })
