@@ -201,11 +201,14 @@ impl Loop {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let input = match event {
             NetEvent::Listening { address } => {
-                self.shared.event(Event::Listening {
+                let event = Event::Listening {
                     address: address.to_string(),
-                });
+                };
                 self.listening.push(address);
-                self.listening_input()
+                // Who hears of it may look at the status at once.
+                let input = self.listening_input();
+                self.shared.event(event);
+                input
             }
             NetEvent::Expired { address } => {
                 self.listening.retain(|it| *it != address);
