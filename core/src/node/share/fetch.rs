@@ -21,6 +21,9 @@ const REPORTS_MAX: usize = 1_024;
 /// Bytes that are written before they are made to survive a crash.
 const CHECKPOINT_BYTES: u64 = 16 << 20;
 
+/// Peers that are asked for groups of one artifact at the same time.
+const SOURCES_MAX: usize = 8;
+
 /// A peer whose lane has too much to do is asked again after this long.
 const LANE_BUSY_RETRY: std::time::Duration = std::time::Duration::from_millis(200);
 
@@ -107,6 +110,7 @@ impl Driver {
     fn new(hub: Arc<Hub>, arrival: Arc<Arrival>, key: String, hints: Vec<NodeId>) -> Self {
         let config = Config {
             progress_timeout: hub.limits.fetch_timeout,
+            sources_max: SOURCES_MAX,
             ..Config::default()
         };
         let mut effects = Vec::new();
@@ -154,7 +158,7 @@ impl Driver {
                     }
                 }
                 Turn::Durable(Err(problem)) => return Err(FetchError::Store(problem)),
-                Turn::Joined => self.ask_peers().await,
+                Turn::Joined => self.ask_peers(),
                 Turn::Wanted(wanted) => {
                     self.wanted = wanted;
                     if let Some(offset) = wanted {
@@ -263,7 +267,7 @@ impl Driver {
                 // A holder that is not connected is dialled by the loop when the DHT names it.
                 let _ = self.hub.net.providers(self.key.as_bytes());
                 self.asked.clear();
-                self.ask_peers().await;
+                self.ask_peers();
             }
             Effect::Done => {
                 let arrival = self.arrival.clone();
@@ -317,14 +321,14 @@ impl Driver {
     }
 
     /// Asks every admitted peer that was not asked yet; those that attested come first.
-    async fn ask_peers(&mut self) {
+    fn ask_peers(&mut self) {
         let mut peers = self.hub.known();
         peers.sort_by_key(|it| !self.hints.contains(it));
         for peer in peers {
             if !self.asked.insert(peer) {
                 continue;
             }
-            let Some(lane) = self.hub.lane(peer).await else {
+            let Some(lane) = self.hub.lane(peer) else {
                 self.asked.remove(&peer);
                 continue;
             };
@@ -346,12 +350,7 @@ impl Driver {
         (self.is_syncing, self.loose) = (true, 0);
         let (arrival, done) = (self.arrival.clone(), self.durable.0.clone());
         self.hub.pool.detach(move || {
-            let have = arrival.have();
-            let result = arrival
-                .checkpoint()
-                .map(|()| have)
-                .map_err(|it| it.to_string());
-            let _ = done.try_send(result);
+            let _ = done.try_send(arrival.checkpoint().map_err(|it| it.to_string()));
         });
     }
 }
