@@ -440,7 +440,12 @@ impl Loop {
             }
             Effect::RunBuild { id, run, spec } => self.builder.run(id, run, spec),
             Effect::CancelBuild { id, run } => self.builder.cancel(id, run),
-            Effect::Event(event) => self.shared.event(event),
+            Effect::Event(event) => {
+                if matches!(event, Event::Committed { .. }) {
+                    self.hub.committed();
+                }
+                self.shared.event(event);
+            }
             Effect::Fatal(reason) => return Err(reason),
         }
         Ok(())

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
 
-use crate::base::{Blake3, NodeId};
+use crate::base::{Blake3, NodeId, Time};
+use crate::node::handle::{EARLIER, OriginRecord};
 use crate::node::share::arrival::{Arrival, missing};
 use crate::node::share::hub::Hub;
+use crate::node::share::keep::News;
 use crate::node::share::lane::{Command, Report};
 use crate::proto::exchange::download::{Config, Download, Effect, Failure, Input};
+use crate::proto::exchange::group::byte_range;
 use crate::proto::exchange::message::Want;
 use crate::proto::exchange::presence::Presence;
 use crate::proto::schedule::Ranges;
@@ -23,6 +26,9 @@ const CHECKPOINT_BYTES: u64 = 16 << 20;
 
 /// Peers that are asked for groups of one artifact at the same time.
 const SOURCES_MAX: usize = 8;
+
+/// Sources that the origin of an artifact names: those that gave most.
+const ORIGIN_SOURCES_MAX: usize = 64;
 
 /// A peer whose lane has too much to do is asked again after this long.
 const LANE_BUSY_RETRY: std::time::Duration = std::time::Duration::from_millis(200);
@@ -60,7 +66,7 @@ pub enum FetchError {
 
 /// Runs the download of `arrival` to its end. `key` is the package, under which the DHT knows
 /// holders; `hints` probably have it, because they attested it.
-pub(crate) async fn drive(hub: Arc<Hub>, arrival: Arc<Arrival>, key: String, hints: Vec<NodeId>) {
+pub(crate) async fn drive(hub: Arc<Hub>, arrival: Arc<Arrival>, key: [u8; 32], hints: Vec<NodeId>) {
     let root = arrival.root();
     let end = Driver::new(hub.clone(), arrival.clone(), key, hints)
         .run()
@@ -75,7 +81,7 @@ pub(crate) async fn drive(hub: Arc<Hub>, arrival: Arc<Arrival>, key: String, hin
 struct Driver {
     hub: Arc<Hub>,
     arrival: Arc<Arrival>,
-    key: String,
+    key: [u8; 32],
     hints: Vec<NodeId>,
     machine: Download<NodeId>,
     effects: Vec<Effect<NodeId>>,
@@ -91,6 +97,11 @@ struct Driver {
     lanes: BTreeMap<NodeId, Sender<Command>>,
     asked: BTreeSet<NodeId>,
     wanted: Option<u64>,
+    begun: Time,
+    /// Bytes by source.
+    came: BTreeMap<NodeId, u64>,
+    /// Bytes that were here before.
+    earlier: u64,
     /// Written and not yet durable. Unit: bytes.
     loose: u64,
     is_syncing: bool,
@@ -107,7 +118,7 @@ enum Turn {
 }
 
 impl Driver {
-    fn new(hub: Arc<Hub>, arrival: Arc<Arrival>, key: String, hints: Vec<NodeId>) -> Self {
+    fn new(hub: Arc<Hub>, arrival: Arc<Arrival>, key: [u8; 32], hints: Vec<NodeId>) -> Self {
         let config = Config {
             progress_timeout: hub.limits.fetch_timeout,
             sources_max: SOURCES_MAX,
@@ -115,7 +126,13 @@ impl Driver {
         };
         let mut effects = Vec::new();
         let (now, size) = (hub.clock.now(), arrival.size());
-        let machine = Download::new(now, config, size, &arrival.have(), &mut effects);
+        let have = arrival.have();
+        let earlier = have
+            .iter()
+            .map(|it| byte_range(size, &it))
+            .map(|it| it.end - it.start);
+        let earlier = earlier.sum();
+        let machine = Download::new(now, config, size, &have, &mut effects);
         Self {
             hub,
             arrival,
@@ -129,6 +146,9 @@ impl Driver {
             lanes: BTreeMap::new(),
             asked: BTreeSet::new(),
             wanted: None,
+            begun: now,
+            came: BTreeMap::new(),
+            earlier,
             loose: 0,
             is_syncing: false,
         }
@@ -225,8 +245,9 @@ impl Driver {
 
     async fn report(&mut self, source: NodeId, report: Report) -> Result<(), FetchError> {
         match report {
-            Report::Arrived { id, groups } => {
-                self.loose += (groups.end - groups.start) * GROUP;
+            Report::Arrived { id, groups, bytes } => {
+                self.loose += bytes;
+                *self.came.entry(source).or_default() += bytes;
                 self.feed(Input::Arrived { id, groups });
             }
             Report::Ended { id } => self.feed(Input::Ended { id }),
@@ -265,7 +286,7 @@ impl Driver {
             }
             Effect::NeedSources => {
                 // A holder that is not connected is dialled by the loop when the DHT names it.
-                let _ = self.hub.net.providers(self.key.as_bytes());
+                let _ = self.hub.net.providers(&self.key);
                 self.asked.clear();
                 self.ask_peers();
             }
@@ -273,7 +294,10 @@ impl Driver {
                 let arrival = self.arrival.clone();
                 let finished = self.hub.pool.run(move || arrival.finish()).await;
                 return Some(match finished {
-                    Ok(Ok(())) => Ok(()),
+                    Ok(Ok(())) => {
+                        self.note_origin().await;
+                        Ok(())
+                    }
                     Ok(Err(error)) => Err(FetchError::Store(error.to_string())),
                     Err(_) => Err(FetchError::Closed),
                 });
@@ -289,6 +313,24 @@ impl Driver {
             }
         }
         None
+    }
+
+    async fn note_origin(&self) {
+        let mut sources: Vec<(String, u64)> = self
+            .came
+            .iter()
+            .map(|(node, bytes)| (node.to_string(), *bytes))
+            .collect();
+        sources.sort_by_key(|it| std::cmp::Reverse(it.1));
+        sources.truncate(ORIGIN_SOURCES_MAX);
+        if self.earlier != 0 {
+            sources.push((EARLIER.to_owned(), self.earlier));
+        }
+        let (root, origin) = (
+            self.arrival.root(),
+            OriginRecord::new(&self.hub.clock, self.begun, sources),
+        );
+        let _ = self.hub.news.send(News::Stored { root, origin }).await;
     }
 
     fn request(&mut self, source: NodeId, id: u64, groups: std::ops::Range<u64>) {
@@ -354,5 +396,3 @@ impl Driver {
         });
     }
 }
-
-const GROUP: u64 = crate::proto::exchange::group::GROUP_BYTES as u64;

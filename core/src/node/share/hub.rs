@@ -14,6 +14,7 @@ use crate::node::config::Limits;
 use crate::node::executor::{Pool, Tasks};
 use crate::node::share::arrival::Arrival;
 use crate::node::share::held::Held;
+use crate::node::share::keep::{News, provider_key};
 use crate::node::share::lane::{self, COMMANDS_MAX, Command};
 use crate::node::share::server::Server;
 use crate::node::share::{fetch, serve};
@@ -153,6 +154,8 @@ pub(crate) struct Hub {
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) server: Arc<Server>,
+    /// To the keeper of origins and provider records.
+    pub(crate) news: Sender<News>,
     /// Held while a download is begun, so that there is one however many ask at once.
     beginning: Mutex<()>,
     /// Notified when a peer is admitted.
@@ -177,6 +180,7 @@ impl Hub {
         peers: Arc<Peers>,
         clock: Clock,
         limits: Limits,
+        news: Sender<News>,
     ) -> Arc<Self> {
         let rate = limits.upload.map_or(Rate::Unlimited, Rate::BytesPerSecond);
         let config = crate::proto::exchange::serve::Config {
@@ -195,6 +199,7 @@ impl Hub {
             clock,
             limits,
             server,
+            news,
             beginning: Mutex::default(),
             joined: Event::new(),
             state: Mutex::default(),
@@ -314,7 +319,7 @@ impl Hub {
             state.downloads.insert(file.blake3, arrival.clone());
         }
         let (hub, it) = (self.clone(), arrival.clone());
-        let key = file.purl.clone();
+        let key = provider_key(&file.purl);
         self.tasks
             .spawn(async move { fetch::drive(hub, it, key, hints).await });
         Ok(Some(arrival))
@@ -325,11 +330,17 @@ impl Hub {
         self.state().downloads.remove(root);
     }
 
+    /// The log has grown. Lost if the keeper has too much to do; it grows again.
+    pub(crate) fn committed(&self) {
+        let _ = self.news.try_send(News::Committed);
+    }
+
     /// Ends every download and lane.
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.is_closed = true;
         self.server.close();
+        self.news.close();
         for lane in std::mem::take(&mut state.lanes).into_values() {
             lane.close();
         }

@@ -67,6 +67,7 @@ pub(crate) enum Report {
     Arrived {
         id: u64,
         groups: std::ops::Range<u64>,
+        bytes: u64,
     },
     /// The request ended.
     Ended { id: u64 },
@@ -286,6 +287,7 @@ impl<W: AsyncWrite + Unpin> Lane<W> {
                 Report::Arrived {
                     id: open.id,
                     groups: *first..*last + 1,
+                    bytes,
                 }
             }
             (None, ..) => return,

@@ -5,12 +5,14 @@
 //! * [`fetch`]: the driver of one download: sources, requests, completion.
 //! * [`server`]: the machine that serves all streams; [`serve`]: the server's end of one of them;
 //!   [`held`]: what is read there.
+//! * [`keep`]: notes of where artifacts came from, and of what this node provides.
 //! * [`hub`]: the lanes of this node, and the downloads that run.
 
 pub(crate) mod arrival;
 pub(crate) mod fetch;
 pub(crate) mod held;
 pub(crate) mod hub;
+pub(crate) mod keep;
 pub(crate) mod lane;
 pub(crate) mod serve;
 pub(crate) mod server;
