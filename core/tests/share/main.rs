@@ -8,5 +8,8 @@
 )]
 
 mod bed;
+mod eve;
+mod hostile;
+mod limits;
 mod spread;
 mod upstream;
