@@ -17,6 +17,7 @@ use crate::node::flow::{Engine, Setup};
 use crate::node::handle::{Inner, Node};
 use crate::node::keys::{self, KeyError};
 use crate::node::run::{COMMANDS_MAX, INTERNAL_MAX, Loop};
+use crate::node::share::keep::{self, Keeper, NEWS_MAX};
 use crate::node::share::{Hub, Peers};
 use crate::node::shared::Shared;
 use crate::node::vault::NodeVault;
@@ -169,6 +170,7 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
             what: "cannot start the network".into(),
             error,
         })?;
+    let (news, news_in) = async_channel::bounded(NEWS_MAX);
     let hub = Hub::new(
         net.clone(),
         tasks.clone(),
@@ -177,7 +179,17 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         peers.clone(),
         clock,
         config.limits.clone(),
+        news.clone(),
     );
+    keep::watch(&store, news.clone());
+    let keeper = Keeper {
+        store: store.clone(),
+        pool: pool.clone(),
+        net: net.clone(),
+        shares: config.limits.share,
+        news: news_in,
+    };
+    tasks.spawn(keeper.run());
     let (commands, commands_in) = async_channel::bounded(COMMANDS_MAX);
     let internal = async_channel::bounded(INTERNAL_MAX);
     let records = wal.records(state.height() + 1)?;
@@ -208,6 +220,7 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         peers,
         clock,
         internal.0.clone(),
+        news,
     );
     let run = Loop {
         engine,
