@@ -19,21 +19,19 @@ use crate::kogge::proto::sync::SyncBlock;
 /// A block in its stored form.
 pub(crate) struct Stored {
     pub(crate) checked: CheckedBlock,
-    pub(crate) certificate: Certificate,
     pub(crate) encoded: SyncBlock,
     pub(crate) state: Vec<u8>,
 }
 
 impl Stored {
-    pub(crate) fn new(checked: CheckedBlock, certificate: Certificate) -> Self {
+    pub(crate) fn new(checked: CheckedBlock, certificate: &Certificate) -> Self {
         let encoded = SyncBlock {
             block: checked.block().to_bytes().into(),
-            certificate: codec::encode(&certificate).into(),
+            certificate: codec::encode(certificate).into(),
         };
         let state = checked.next().to_bytes();
         Self {
             checked,
-            certificate,
             encoded,
             state,
         }

@@ -22,11 +22,13 @@ use kogge_node as kogge;
 
 mod disk;
 mod hostile;
+mod members;
 mod net;
 mod oracle;
 mod pipeline;
 mod plan;
 mod run;
+mod scenarios;
 mod shell;
 mod swarm;
 mod wire;

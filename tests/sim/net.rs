@@ -42,10 +42,6 @@ impl Link {
     pub(crate) fn side(&self, node: usize) -> usize {
         usize::from(self.ends[1] == node)
     }
-
-    pub(crate) fn other(&self, node: usize) -> usize {
-        self.ends[1 - self.side(node)]
-    }
 }
 
 /// All links and the state of the ways between nodes.

@@ -132,7 +132,8 @@ impl Plan {
             *it = signed(rng.below(4_000)) - 2_000;
         }
         let end = millis(FAULTY_FOR);
-        for number in 0..1 + u32::try_from(rng.below(8)).unwrap_or(0) {
+        let asks_max = *rng.pick(&[4, 10, 30]).unwrap_or(&4);
+        for number in 0..1 + u32::try_from(rng.below(asks_max)).unwrap_or(0) {
             let odd = rng.chance(1, 4).then(|| {
                 let mood = *rng.pick(&[Mood::Fails, Mood::Differs, Mood::Hangs]).unwrap_or(&Mood::Fails);
                 (index(&mut rng, plan.members), mood)
@@ -146,7 +147,8 @@ impl Plan {
             });
         }
         let kinds: Vec<u64> = (0..KINDS).filter(|_| rng.chance(1, 3)).collect();
-        for _ in 0..rng.below(9) {
+        let faults_max = *rng.pick(&[4, 10, 25]).unwrap_or(&4);
+        for _ in 0..rng.below(faults_max) {
             if let Some(kind) = rng.pick(&kinds).copied() {
                 let fault = plan.draw_fault(kind, &mut rng);
                 plan.faults.push(fault);

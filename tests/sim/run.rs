@@ -15,8 +15,11 @@ const LOG_LIMIT: Duration = Duration::from_secs(60);
 /// 60 s, which is how somebody gets those signatures that were gossiped while it was away.
 const CHECKPOINT_LIMIT: Duration = Duration::from_secs(62);
 
-/// Runs to shrink one failure.
-const SHRINK_RUNS_MAX: usize = 150;
+/// Plans that are tried to shrink one failure.
+const SHRINK_PLANS_MAX: usize = 100;
+
+/// Delays that are tried with each of them.
+const DELAYS: u64 = 8;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -128,11 +131,11 @@ pub(crate) fn shrink(plan: &Plan) -> Plan {
         let mut is_smaller = false;
         for smaller in smaller(&best) {
             runs += 1;
-            if SHRINK_RUNS_MAX < runs {
+            if SHRINK_PLANS_MAX < runs {
                 return best;
             }
-            if run(&smaller, false).failure.is_some() {
-                best = smaller;
+            if let Some(failing) = failing(smaller) {
+                best = failing;
                 is_smaller = true;
                 break;
             }
@@ -141,6 +144,16 @@ pub(crate) fn shrink(plan: &Plan) -> Plan {
             return best;
         }
     }
+}
+
+/// The plan, if it fails, perhaps with other delays: a fault less shifts all later ones.
+fn failing(plan: Plan) -> Option<Plan> {
+    let delays = (0..DELAYS).map(|it| plan.seed.wrapping_add(it << 32));
+    let mut plans = delays.map(|seed| Plan {
+        seed,
+        ..plan.clone()
+    });
+    plans.find(|it| run(it, false).failure.is_some())
 }
 
 fn smaller(plan: &Plan) -> Vec<Plan> {

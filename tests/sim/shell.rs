@@ -386,7 +386,7 @@ impl World {
                 self.sync_journal(node);
             }
             Effect::Append { block, certificate } => {
-                self.append(node, Stored::new(*block, certificate));
+                self.append(node, Stored::new(*block, &certificate));
             }
             Effect::PersistHead(head) => {
                 self.nodes[node].signing = Some(head.clone());
