@@ -159,6 +159,11 @@ fn an_image_that_upstream_lacks_is_a_404_and_an_upstream_that_is_away_a_503() {
     let again = site.get("/v2/library/absent/manifests/1.0");
     assert_eq!(again.image_error(), (404, "MANIFEST_UNKNOWN".to_owned()));
     assert_eq!(site.upstream.requests.all().len(), asked);
+
+    site.upstream.switch_off(true);
+    let away = site.get("/v2/library/other/manifests/1.0");
+    assert_eq!(away.image_error(), (503, "UNAVAILABLE".to_owned()));
+    assert_eq!(away.header("Retry-After"), Some("30"));
     site.stop();
 }
 
