@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::base::{Digest, Sha256};
 use crate::node::shared::Shared;
-use crate::proto::chain::{Genesis, MemberSet, SetChange};
+use crate::proto::chain::{Genesis, LightError, MemberSet, SetChange};
 use crate::proto::log::entry::{AddArtifact, Attest, BindTag, Entry};
 use crate::proto::log::proof;
 use crate::proto::log::tile::{TileKind, TilePath, encode_bundle};
@@ -30,6 +30,9 @@ pub enum LogError {
     /// The proof could not be packed.
     #[error("no waybill: {0}")]
     Waybill(#[from] WaybillError),
+    /// A stored change of the authorized nodes does not follow from the one before.
+    #[error("the way from the genesis to the authorized nodes: {0}")]
+    Members(#[from] LightError),
     /// A stored hash is missing.
     #[error("no proof: {0}")]
     Proof(#[from] proof::ProofError),
@@ -263,16 +266,30 @@ impl Log {
             return Err(LogError::NotCosigned(index));
         }
         let path = self.proof_at(index, status.size)?.path;
-        Ok(Waybill::pack(leaf, index, path, note, self.set_changes()?)?.to_string())
+        let changes = self.set_changes(status.size)?;
+        Ok(Waybill::pack(leaf, index, path, note, changes)?.to_string())
     }
 
-    /// Every change of the authorized nodes with its proof, oldest first.
-    fn set_changes(&self) -> Result<Vec<SetChange>, LogError> {
-        let rows = self.store.meta().scan("changes", b"", None)?;
-        let changes = rows.iter().filter_map(|(_, value)| {
-            crate::base::codec::decode::<SetChange>(value, usize::MAX).ok()
-        });
-        Ok(changes.collect())
+    /// Every change of the authorized nodes in the first `size` leaves with its proof, oldest first.
+    fn set_changes(&self, size: u64) -> Result<Vec<SetChange>, LogError> {
+        let chain = self.store.chain();
+        let mut members = self.genesis.member_set();
+        let mut changes = Vec::new();
+        for height in chain.set_changes(0)? {
+            let (Some(block), Some(certificate)) =
+                (chain.block(height)?, chain.certificate(height)?)
+            else {
+                break;
+            };
+            // Whoever follows a change too many does not accept a head from before it.
+            if size < block.header.size {
+                break;
+            }
+            let change = SetChange::of(&members, &block, certificate)?;
+            members = change.next.clone();
+            changes.push(change);
+        }
+        Ok(changes)
     }
 
     /// What outsiders configure to verify checkpoints: a C2SP tlog-policy.
@@ -296,4 +313,94 @@ fn standing(found: Found) -> Option<(u64, AddArtifact)> {
         .removed
         .is_none()
         .then_some((found.index, found.artifact))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::WallTime;
+    use crate::proto::chain::testing::{
+        MemoryChain, add_node, certificate, genesis, node_keys, package, remove_node,
+    };
+    use crate::proto::chain::{Light, NodeKeys};
+    use crate::proto::log::checkpoint::Checkpoint;
+    use crate::proto::log::cosign::{HeadSignature, SignedHead};
+    use crate::proto::log::verify::Trust;
+    use crate::store::Options;
+
+    /// The nodes of a set that was 0–3, then 0–4, then 0, 1, 2 and 4.
+    fn nodes(numbers: &[u8]) -> Vec<NodeKeys> {
+        numbers.iter().map(|it| node_keys(*it)).collect()
+    }
+
+    fn append(chain: &mut MemoryChain, store: &Store, group: Vec<Entry>, signers: &[NodeKeys]) {
+        let block = chain.build([group]).unwrap();
+        let certificate = certificate(chain.state.chain(), &block, signers);
+        chain.append(&block).unwrap();
+        let state = chain.state.to_bytes();
+        let chain = store.chain();
+        chain.append_and_wait(&block, &certificate, state).unwrap();
+    }
+
+    /// The portable note of the newest head, by the members after it.
+    fn note(chain: &MemoryChain, signers: &[NodeKeys]) -> (u64, String) {
+        let head = Checkpoint {
+            origin: genesis(4).origin,
+            size: chain.state.size(),
+            root: chain.state.root(),
+        };
+        let mut signed = SignedHead::new(head.clone(), chain.state.members().clone());
+        for it in signers {
+            let signature = HeadSignature::sign(it, &head, WallTime::from_millis(5_000));
+            signed.add(signature).unwrap();
+        }
+        (head.size, signed.portable_note().unwrap())
+    }
+
+    #[test]
+    fn every_node_proves_entries_from_the_genesis_across_changes_of_the_members() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path(), Options::default()).unwrap().0);
+        let mut chain = MemoryChain::new(4);
+        let id = *chain.state.chain();
+        let (first, second) = (nodes(&[0, 1, 2]), nodes(&[0, 1, 2, 4]));
+        let add = |purl: &str| package(&id, purl, "", &first);
+        append(&mut chain, &store, add("pkg:maven/g/a@1"), &first);
+        let group = add_node(&chain.state, 4, &first);
+        append(&mut chain, &store, group, &first);
+        let early = note(&chain, &second);
+        let middle = chain.state.size();
+        append(
+            &mut chain,
+            &store,
+            package(&id, "pkg:maven/g/a@2", "", &second),
+            &second,
+        );
+        append(&mut chain, &store, remove_node(&id, 3, &second), &second);
+        let last = chain.state.size();
+        append(
+            &mut chain,
+            &store,
+            add("pkg:maven/g/a@3"),
+            &nodes(&[1, 2, 4]),
+        );
+        let late = note(&chain, &nodes(&[0, 1, 4]));
+
+        for (checkpoint, indexes, changes) in [(early, &[0][..], 1), (late, &[0, middle, last], 2)]
+        {
+            let log = Log {
+                store: store.clone(),
+                shared: Arc::new(Shared::new(Some(checkpoint))),
+                genesis: Arc::new(genesis(4)),
+            };
+            for index in indexes {
+                let file = log.waybill(*index).unwrap();
+                let waybill = Waybill::parse(file.as_bytes()).unwrap();
+                assert_eq!(waybill.changes().len(), changes);
+                let light = Light::from_genesis(&genesis(4));
+                let verified = waybill.verify(Trust::Members(&light), None).unwrap();
+                assert_eq!(verified.entry(), &log.entry(*index).unwrap().entry);
+            }
+        }
+    }
 }

@@ -210,11 +210,14 @@ impl Loop {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let input = match event {
             NetEvent::Listening { address } => {
-                self.shared.event(Event::Listening {
+                let event = Event::Listening {
                     address: address.to_string(),
-                });
+                };
                 self.listening.push(address);
-                self.listening_input()
+                // Who hears of it may look at the status at once.
+                let input = self.listening_input();
+                self.shared.event(event);
+                input
             }
             NetEvent::Expired { address } => {
                 self.listening.retain(|it| *it != address);
@@ -446,7 +449,12 @@ impl Loop {
             }
             Effect::RunBuild { id, run, spec } => self.builder.run(id, run, spec),
             Effect::CancelBuild { id, run } => self.builder.cancel(id, run),
-            Effect::Event(event) => self.shared.event(event),
+            Effect::Event(event) => {
+                if matches!(event, Event::Committed { .. }) {
+                    self.hub.committed();
+                }
+                self.shared.event(event);
+            }
             Effect::Fatal(reason) => return Err(reason),
         }
         Ok(())

@@ -17,12 +17,11 @@ use crate::node::flow::{Engine, Setup};
 use crate::node::handle::{Inner, Node};
 use crate::node::keys::{self, KeyError};
 use crate::node::run::{COMMANDS_MAX, INTERNAL_MAX, Loop};
+use crate::node::share::keep::{self, Keeper, NEWS_MAX};
 use crate::node::share::{Hub, Peers};
 use crate::node::shared::Shared;
 use crate::node::vault::NodeVault;
-use crate::proto::chain::{
-    ChainState, Genesis, GenesisError, MemberSet, NodeKeys, Params, StateError,
-};
+use crate::proto::chain::{ChainState, Genesis, GenesisError, NodeKeys, Params, StateError};
 use crate::proto::peers::{Book, Seed};
 use crate::store::{Options, Store, StoreError, Wal};
 
@@ -132,7 +131,6 @@ struct Recovered {
     keys: NodeKeys,
     genesis: Genesis,
     state: ChainState,
-    decided_by: Option<MemberSet>,
     wal: Wal,
     book: Book,
 }
@@ -150,7 +148,6 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         keys,
         genesis,
         state,
-        decided_by,
         wal,
         book,
     } = recovered;
@@ -173,6 +170,7 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
             what: "cannot start the network".into(),
             error,
         })?;
+    let (news, news_in) = async_channel::bounded(NEWS_MAX);
     let hub = Hub::new(
         net.clone(),
         tasks.clone(),
@@ -181,7 +179,17 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         peers.clone(),
         clock,
         config.limits.clone(),
+        news.clone(),
     );
+    keep::watch(&store, news.clone());
+    let keeper = Keeper {
+        store: store.clone(),
+        pool: pool.clone(),
+        net: net.clone(),
+        shares: config.limits.share,
+        news: news_in,
+    };
+    tasks.spawn(keeper.run());
     let (commands, commands_in) = async_channel::bounded(COMMANDS_MAX);
     let internal = async_channel::bounded(INTERNAL_MAX);
     let records = wal.records(state.height() + 1)?;
@@ -190,7 +198,6 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         keys,
         genesis: genesis.clone(),
         state,
-        decided_by,
         wal: records,
         builds: load_builds(&store),
         seeds: config.peers.iter().map(|it| seed_of(it)).collect(),
@@ -213,6 +220,7 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         peers,
         clock,
         internal.0.clone(),
+        news,
     );
     let run = Loop {
         engine,
@@ -276,9 +284,6 @@ fn recover(
     if *state.chain() != genesis.chain() {
         return Err(StartError::OtherNetwork(config.data_dir.clone()));
     }
-    let header = store.chain().header(state.height())?;
-    let same = header.is_some_and(|it| it.seal.members == state.members().hash());
-    let decided_by = same.then(|| state.members().clone());
     let wal = store.open_wal()?;
     let book = store.meta().get("peers", b"book")?;
     let book = book
@@ -289,7 +294,6 @@ fn recover(
         keys,
         genesis,
         state,
-        decided_by,
         wal,
         book,
     })

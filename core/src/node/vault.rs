@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::base::{BlockId, Sha256, Subject};
+use crate::base::{BlockId, Subject};
 use crate::node::flow::Vault;
-use crate::proto::chain::Ledger;
+use crate::proto::chain::{Binding, Ledger};
 use crate::proto::hello::{Chain, Tip};
 use crate::proto::log::entry::Entry;
 use crate::proto::sync::SyncBlock;
@@ -53,9 +53,9 @@ impl Ledger for NodeVault {
         self.look_up(|it| it.package_subject(purl))
     }
 
-    fn tag(&self, registry: &str, repository: &str, tag: &str) -> Option<Sha256> {
+    fn tag(&self, registry: &str, repository: &str, tag: &str) -> Option<Binding> {
         self.look_up(|it| it.tag(registry, repository, tag))
-            .map(|(_, it)| it.digest)
+            .map(|(_, it)| Binding::from(&it))
     }
 
     fn artifact_exists(&self, index: u64) -> bool {

@@ -1,7 +1,7 @@
 //! Writing results to files, whole or not at all.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::failure::{During, Failure};
@@ -91,9 +91,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Failure> {
     let what = || format!("cannot read {}", path.display());
     let mut bytes = Vec::new();
-    let read = |reader: &mut dyn io::Read, bytes: &mut Vec<u8>| {
-        io::Read::take(reader, bytes_max + 1).read_to_end(bytes)
-    };
+    let read =
+        |reader: &mut dyn Read, bytes: &mut Vec<u8>| reader.take(bytes_max + 1).read_to_end(bytes);
     if path == Path::new("-") {
         read(&mut io::stdin().lock(), &mut bytes).during(what())?;
     } else {
@@ -116,7 +115,9 @@ pub(crate) fn private_folder(path: &Path) -> Result<(), Failure> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).during(format!("cannot make the folder {}", path.display()))
+    builder
+        .create(path)
+        .during(format!("cannot make the folder {}", path.display()))
 }
 
 #[cfg(test)]

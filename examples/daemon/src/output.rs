@@ -78,10 +78,17 @@ impl Output {
     /// # Errors
     ///
     /// [`Failure`] if standard output cannot be written; a reader that left is none.
-    pub(crate) fn show(&self, value: &impl Serialize, text: impl AsRef<str>) -> Result<(), Failure> {
+    pub(crate) fn show(
+        &self,
+        value: &impl Serialize,
+        text: impl AsRef<str>,
+    ) -> Result<(), Failure> {
         let written = if self.is_json {
             let json = serde_json::to_string_pretty(value);
-            write(&format!("{}\n", json.map_err(|it| Failure::new("io", it.to_string()))?))
+            write(&format!(
+                "{}\n",
+                json.map_err(|it| Failure::new("io", it.to_string()))?
+            ))
         } else {
             write(text.as_ref())
         };

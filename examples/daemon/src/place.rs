@@ -38,12 +38,17 @@ impl Place {
     ///
     /// [`Failure`] if there is no data directory, or the file is not readable.
     pub(crate) fn find(data_dir: Option<PathBuf>, file: Option<PathBuf>) -> Result<Self, Failure> {
-        let folder = match (&data_dir, default_dir(|it| std::env::var_os(it).map(PathBuf::from))) {
+        let folder = match (
+            &data_dir,
+            default_dir(|it| std::env::var_os(it).map(PathBuf::from)),
+        ) {
             (Some(given), _) => given.clone(),
             (None, Some(found)) => found,
             (None, None) => {
                 let hint = "set --data-dir, KOGGE_DATA_DIR or HOME";
-                return Err(Failure::input(format!("no data directory is known; {hint}")));
+                return Err(Failure::input(format!(
+                    "no data directory is known; {hint}"
+                )));
             }
         };
         let folder = std::path::absolute(&folder).unwrap_or(folder);
@@ -51,7 +56,12 @@ impl Place {
         let file = file.or_else(|| beside.exists().then_some(beside));
         let Some(path) = file else {
             let (config, http) = (Config::new(&folder), HttpConfig::default());
-            return Ok(Self { data_dir: folder, file: None, config, http });
+            return Ok(Self {
+                data_dir: folder,
+                file: None,
+                config,
+                http,
+            });
         };
         let text = read_text(&path)?;
         let mut config = Config::from_toml(&text, &path, &folder)?;
@@ -142,7 +152,10 @@ mod tests {
         assert!(socket_in(Path::new("/tmp/x")).is_ok());
         let long = PathBuf::from("/").join("d".repeat(120));
         let message = socket_in(&long).unwrap_err().message;
-        assert!(message.contains("134 bytes") && message.contains("--data-dir"), "{message}");
+        assert!(
+            message.contains("134 bytes") && message.contains("--data-dir"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -37,7 +37,13 @@ impl Progress {
 
     /// Progress in steps.
     pub(crate) fn steps(output: Output, label: &str, total: u64) -> Self {
-        Self::new(output, label, total, false, "{spinner} [{bar:30}] {pos}/{len} {msg}")
+        Self::new(
+            output,
+            label,
+            total,
+            false,
+            "{spinner} [{bar:30}] {pos}/{len} {msg}",
+        )
     }
 
     /// Something whose length is unknown.
@@ -88,9 +94,11 @@ impl Progress {
         if self.is_bytes {
             let rate = rate(done, self.millis());
             let (done, total) = (bytes(done), bytes(self.total));
-            self.output.note(format!("{label}: {done} of {total}, {rate}"));
+            self.output
+                .note(format!("{label}: {done} of {total}, {rate}"));
         } else if 0 < self.total {
-            self.output.note(format!("{label}: {done} of {}", self.total));
+            self.output
+                .note(format!("{label}: {done} of {}", self.total));
         }
     }
 

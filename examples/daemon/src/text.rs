@@ -117,7 +117,9 @@ impl Table {
             let mut cells = self.rows.iter().map(|row| cell(row, at));
             !self.rows.is_empty()
                 && cells.all(|it| {
-                    it.is_empty() || it == "-" || it.starts_with(|c: char| c.is_ascii_digit()) && it.len() < 12
+                    it.is_empty()
+                        || it == "-"
+                        || it.starts_with(|c: char| c.is_ascii_digit()) && it.len() < 12
                 })
         };
         let right: Vec<bool> = (0..columns).map(is_number).collect();
@@ -201,7 +203,10 @@ mod tests {
         let mut table = Table::new(&["name", "size"]);
         table.row(["x\u{7}".to_owned(), "10 B".to_owned()]);
         table.row(["long name".to_owned(), "9 B".to_owned()]);
-        assert_eq!(table.render(), "name       size\nx          10 B\nlong name   9 B\n");
+        assert_eq!(
+            table.render(),
+            "name       size\nx          10 B\nlong name   9 B\n"
+        );
     }
 
     #[test]

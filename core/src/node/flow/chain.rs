@@ -103,12 +103,8 @@ impl<V: Vault> Engine<V> {
         let height = block.block().height();
         let entries: Arc<[Entry]> = block.leaves().map(|it| it.entry.clone()).collect();
         self.chain = block.next().clone();
-        self.recent.push(Waiting::new(
-            &self.origin,
-            &block,
-            members.clone(),
-            entries.clone(),
-        ));
+        self.recent
+            .push(Waiting::new(&self.origin, &block, entries.clone()));
         self.out.push(Effect::Append {
             block: Box::new(block),
             certificate,

@@ -21,9 +21,6 @@ use crate::proto::peers::{self, Book, Dialer, Scores, Seed};
 use crate::proto::pool::Pool;
 use crate::proto::sync::{self, Decided, Sync, SyncBlock};
 
-/// Name of the default registry in tag bindings, as users write it in references.
-pub const DEFAULT_REGISTRY: &str = "docker.io";
-
 /// Links below which remembered peers are dialled.
 const DEGREE_TARGET: usize = 8;
 
@@ -50,8 +47,6 @@ pub struct Setup {
     pub genesis: Genesis,
     /// The state after the last durable block.
     pub state: ChainState,
-    /// The set that decided the last durable block, if there is one and it is known.
-    pub decided_by: Option<MemberSet>,
     /// The consensus WAL of the next height.
     pub wal: Vec<Vec<u8>>,
     /// Builds that were not finished when the node stopped.
@@ -356,7 +351,6 @@ impl<V: Vault> Engine<V> {
             chain: *state.chain(),
             node: me,
             vote: keys.vote.clone(),
-            default_registry: DEFAULT_REGISTRY.to_owned(),
             parallel_max: setup.builds_max,
         };
         let dial_config = peers::Config {
@@ -400,28 +394,22 @@ impl<V: Vault> Engine<V> {
             ready: None,
             out: Vec::new(),
         };
-        this.recover(now, wall, setup.decided_by, setup.builds);
+        this.recover(now, wall, setup.builds);
         this
     }
 
     /// Goes on where the last run stopped.
-    fn recover(
-        &mut self,
-        now: Time,
-        wall: WallTime,
-        decided_by: Option<MemberSet>,
-        builds: Vec<build::Pending>,
-    ) {
-        if let Some(members) = decided_by {
-            let (size, root) = (self.chain.size(), self.chain.root());
+    fn recover(&mut self, now: Time, wall: WallTime, builds: Vec<build::Pending>) {
+        let members = self.chain.members().clone();
+        if self.chain.height() != 0 {
             let head = Checkpoint {
                 origin: self.origin.clone(),
-                size,
-                root,
+                size: self.chain.size(),
+                root: self.chain.root(),
             };
+            let members = members.clone();
             self.heads(now, crate::proto::heads::Input::Committed { head, members });
         }
-        let members = self.chain.members().clone();
         self.dial_members(now, &members);
         for pending in builds {
             self.builds(now, wall, build::Input::Restored(pending));

@@ -20,5 +20,5 @@ mod head;
 mod recent;
 mod submit;
 
-pub use engine::{DEFAULT_REGISTRY, Effect, Engine, Input, Setup, Snapshot, Vault};
+pub use engine::{Effect, Engine, Input, Setup, Snapshot, Vault};
 pub use gossip::Gossip;

@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::base::{BlockId, Sha256, Subject};
-use crate::proto::chain::{CheckedBlock, Ledger, MemberSet};
+use crate::base::{BlockId, Subject};
+use crate::proto::chain::{Binding, CheckedBlock, Ledger, MemberSet};
 use crate::proto::log::checkpoint::Checkpoint;
 use crate::proto::log::entry::{Entry, package_subject};
 
@@ -23,7 +23,7 @@ pub(super) struct Waiting {
     pub(super) id: BlockId,
     /// The head of the log after it.
     pub(super) head: Checkpoint,
-    /// The set that decided it.
+    /// The set after it, which signs the head.
     pub(super) members: MemberSet,
     /// Index of its first leaf.
     pub(super) first_index: u64,
@@ -32,13 +32,8 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// What is to be remembered of `block`, which `members` decided.
-    pub(super) fn new(
-        origin: &str,
-        block: &CheckedBlock,
-        members: MemberSet,
-        entries: Arc<[Entry]>,
-    ) -> Self {
+    /// What is to be remembered of `block`, whose leaves are `entries`.
+    pub(super) fn new(origin: &str, block: &CheckedBlock, entries: Arc<[Entry]>) -> Self {
         let header = &block.block().header;
         let head = Checkpoint {
             origin: origin.to_owned(),
@@ -49,7 +44,7 @@ impl Waiting {
             height: header.seal.height,
             id: *block.id(),
             head,
-            members,
+            members: block.next().members().clone(),
             first_index: header.seal.first_index,
             entries,
         }
@@ -108,22 +103,21 @@ impl<V: Ledger> Ledger for Overlay<'_, V> {
         self.vault.package(purl)
     }
 
-    fn tag(&self, registry: &str, repository: &str, tag: &str) -> Option<Sha256> {
+    fn tag(&self, registry: &str, repository: &str, tag: &str) -> Option<Binding> {
         let newest = self
             .recent
             .0
             .iter()
             .rev()
             .flat_map(|it| it.entries.iter().rev());
-        let bound = newest.filter_map(|it| match it {
+        let mut bound = newest.filter_map(|it| match it {
             Entry::BindTag(it)
                 if (&*it.registry, &*it.repository, &*it.tag) == (registry, repository, tag) =>
             {
-                Some(it.digest)
+                Some(Binding::from(it))
             }
             _ => None,
         });
-        let mut bound = bound;
         bound
             .next()
             .or_else(|| self.vault.tag(registry, repository, tag))

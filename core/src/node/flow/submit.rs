@@ -153,7 +153,7 @@ impl<V: Vault> Engine<V> {
                 let name = (&*tag.registry, &*tag.repository, &*tag.tag);
                 let bound = overlay.tag(name.0, name.1, name.2)?;
                 let index = self.vault.tag_index(name.0, name.1, name.2);
-                (bound == tag.digest).then_some((Part::Tag, index))
+                (bound.digest == tag.digest).then_some((Part::Tag, index))
             }
             _ => None,
         }
@@ -183,9 +183,11 @@ impl<V: Vault> Engine<V> {
         else {
             return;
         };
-        let registry = tag.registry().unwrap_or(super::engine::DEFAULT_REGISTRY);
-        if self.vault.tag(registry, tag.repository(), &name) == digest
-            && let Some(index) = self.vault.tag_index(registry, tag.repository(), &name)
+        let image = tag.name();
+        let (registry, repository) = (image.registry(), image.repository());
+        let bound = self.vault.tag(registry, repository, &name).map(|it| it.digest);
+        if bound == digest
+            && let Some(index) = self.vault.tag_index(registry, repository, &name)
         {
             let part = Part::Tag;
             self.builds(now, wall, build::Input::Logged { id, part, index });

@@ -375,8 +375,8 @@ impl Builds {
             if let BuildSpec::Docker(it) = &record.request.spec
                 && let Some(tag) = record.request.spec.tag()
             {
-                let registry = it.registry().unwrap_or(&self.config.default_registry);
-                if let Some((digest, index)) = tags.get(&(registry, it.repository(), tag)) {
+                let name = (it.name().registry(), it.name().repository(), tag);
+                if let Some((digest, index)) = tags.get(&name) {
                     (record.digest, record.tag) = (Some(*digest), Some(*index));
                 }
             }
@@ -438,7 +438,8 @@ fn check_result(
     }
     let is_named = match (spec, tag) {
         (BuildSpec::Docker(it), Some(tag)) => {
-            it.repository() == tag.repository && spec.tag() == Some(&tag.tag)
+            let bound = (&*tag.registry, &*tag.repository, Some(&*tag.tag));
+            (it.name().registry(), it.name().repository(), spec.tag()) == bound
         }
         (_, tag) => tag.is_none() && spec.tag().is_none(),
     };

@@ -21,16 +21,17 @@ impl fmt::Display for BuildSpec {
                 if let Some(registry) = it.registry() {
                     write!(f, "{registry}/")?;
                 }
+                f.write_str(it.name().repository())?;
                 match it.reference() {
-                    Reference::Tag(tag) => write!(f, "{}:{tag}", it.repository())?,
-                    Reference::Digest(digest) => write!(f, "{}@sha256:{digest}", it.repository())?,
+                    Reference::Tag(tag) => write!(f, ":{tag}")?,
+                    Reference::Digest(digest) => write!(f, "@sha256:{digest}")?,
                 }
                 if !it.platforms().is_empty() {
                     write!(f, " {}", it.platforms().join(","))?;
                 }
             }
             Self::Maven(it) => {
-                write!(f, "maven {}:{}:{}", it.group(), it.artifact(), it.version())?;
+                write!(f, "maven {}", it.coordinates())?;
                 if let Some(url) = it.repository() {
                     write!(f, " {url}")?;
                 }
@@ -114,7 +115,9 @@ impl<C> Encode<C> for BuildSpec {
         e.array(5)?;
         match self {
             Self::Docker(it) => {
-                e.u8(0)?.encode(it.registry())?.str(it.repository())?;
+                e.u8(0)?
+                    .encode(it.registry())?
+                    .str(it.name().repository())?;
                 match it.reference() {
                     Reference::Tag(tag) => e.str(tag)?,
                     Reference::Digest(digest) => e.bytes(digest.as_bytes())?,
@@ -122,8 +125,9 @@ impl<C> Encode<C> for BuildSpec {
                 it.platforms().encode(e, ctx)
             }
             Self::Maven(it) => {
-                e.u8(1)?.encode(it.repository())?.str(it.group())?;
-                e.str(it.artifact())?.str(it.version())?;
+                let name = it.coordinates();
+                e.u8(1)?.encode(it.repository())?.str(name.group())?;
+                e.str(name.artifact())?.str(name.version())?;
                 Ok(())
             }
         }
@@ -178,6 +182,14 @@ mod tests {
             ("docker alpine:3.20", "docker library/alpine:3.20".into()),
             (
                 "docker library/alpine:3.20",
+                "docker library/alpine:3.20".into(),
+            ),
+            (
+                "docker docker.io/library/alpine:3.20",
+                "docker library/alpine:3.20".into(),
+            ),
+            (
+                "docker docker.io/alpine:3.20",
                 "docker library/alpine:3.20".into(),
             ),
             ("docker localhost/app:1", "docker localhost/app:1".into()),
@@ -277,6 +289,13 @@ mod tests {
         let mut bad = good.clone();
         *bad.last_mut().unwrap() = b'/';
         assert!(codec::decode::<BuildSpec>(&bad, 64).is_err());
+
+        // So is the default registry by its name.
+        let named = codec::encode(&(0u8, "docker.io", "library/a", "1", Vec::<&str>::new()));
+        assert_eq!(
+            codec::decode::<BuildSpec>(&named, 64),
+            Err(codec::CodecError::NotCanonical)
+        );
 
         // The short name of an official image is a second form of the long one.
         let short = codec::encode(&(0u8, None::<&str>, "alpine", "1", Vec::<&str>::new()));

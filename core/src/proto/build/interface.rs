@@ -22,8 +22,6 @@ pub struct Config {
     pub node: NodeId,
     /// Signs attestations and reports, once the node is authorized.
     pub vote: SecretKey,
-    /// Name of the default registry in tag bindings.
-    pub default_registry: String,
     /// Most pipelines at the same time, at least 1; the other builds are queued.
     pub parallel_max: usize,
 }

@@ -13,7 +13,6 @@ mod name;
 #[cfg(test)]
 mod network;
 pub mod outcome;
-pub mod purl;
 mod record;
 #[cfg(test)]
 mod samples;
@@ -27,7 +26,6 @@ pub use interface::{Built, Config, Effect, Input, Judgement, Part, Refusal};
 pub use machine::Builds;
 pub use message::{BuildMessage, BuildRequest, MessageError, Report};
 pub use outcome::{Attested, Failure, FailureCode, FileDigest, Outcome, ShortDigest};
-pub use purl::{docker_purl, maven_purl};
 pub use record::Pending;
 pub use spec::{BuildId, BuildSpec, Docker, Maven, Reference, SpecError};
 pub use status::{BuildStatus, NodeStatus, State};

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::base::{Blake3, NodeId, Rng, Time, WallTime};
-use crate::proto::build::samples::{Pipeline, REGISTRY, bound_name, keys, tag_name};
+use crate::proto::build::samples::{Pipeline, bound_name, keys, tag_name};
 use crate::proto::build::{
     BuildId, BuildMessage, BuildSpec, BuildStatus, Builds, Config, Effect, Input, Judgement, Part,
     Pending, Refusal, State,
@@ -124,7 +124,6 @@ impl Network {
             chain: *chain.state.chain(),
             node: keys.id(),
             vote: keys.vote.clone(),
-            default_registry: REGISTRY.into(),
             parallel_max: 2,
         };
         Node {
@@ -442,8 +441,9 @@ impl Network {
         let pool = &self.nodes[proposer].pool;
         let groups = pool.eligible(1 << 20, 10_000);
         let mut is_verified = |it: &_| pool.is_verified(it);
-        let (state, ledger) = (&self.chain.state, &self.chain.ledger);
-        let (block, rejected) = build(state, ledger, GENESIS_TIME, groups, &mut is_verified);
+        self.chain.now = GENESIS_TIME + self.now.since(Time::ZERO);
+        let MemoryChain { state, ledger, now } = &self.chain;
+        let (block, rejected) = build(state, ledger, *now, groups, &mut is_verified);
         for it in rejected {
             self.pool(proposer, pool::Input::Rejected(it));
         }

@@ -8,9 +8,6 @@ use crate::proto::chain::member::NodeKeys;
 use crate::proto::chain::testing::{GENESIS_TIME, artifact, node_keys};
 use crate::proto::log::entry::BindTag;
 
-/// The default registry of the test network.
-pub(crate) const REGISTRY: &str = "registry.test";
-
 /// What the pipeline of a node yields, and after how long; `None`: nothing, ever.
 pub(crate) type Pipeline =
     Box<dyn Fn(usize, &BuildSpec) -> Option<(Duration, Result<Built, Failure>)>>;
@@ -41,8 +38,8 @@ pub(crate) fn image(node: usize, spec: &BuildSpec, digest: Sha256) -> Built {
         parts: Vec::new(),
         files: vec![artifact(&purl, "manifest.json", "", &keys(node))],
         tag: spec.tag().map(|tag| BindTag {
-            registry: REGISTRY.into(),
-            repository: docker.repository().into(),
+            registry: docker.name().registry().into(),
+            repository: docker.name().repository().into(),
             tag: tag.into(),
             digest,
             builder: keys(node).id(),
@@ -55,7 +52,7 @@ pub(crate) fn image(node: usize, spec: &BuildSpec, digest: Sha256) -> Built {
 pub(crate) fn tag_name(spec: &BuildSpec, digest: Option<Sha256>) -> Option<String> {
     match (spec, spec.tag(), digest) {
         (BuildSpec::Docker(it), Some(tag), Some(digest)) => {
-            Some(format!("{REGISTRY}/{}:{tag}@{digest}", it.repository()))
+            Some(format!("{}:{tag}@{digest}", it.name()))
         }
         _ => None,
     }

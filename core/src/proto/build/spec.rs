@@ -17,7 +17,8 @@ use crate::proto::build::name::{
     URL_BYTES_MAX, check, clip, is_maven_name, is_maven_version, is_platform, is_registry,
     is_repository, is_tag, is_url,
 };
-use crate::proto::build::purl::{docker_purl, maven_purl};
+use crate::proto::package::docker::DEFAULT_REGISTRY;
+use crate::proto::package::{Coordinates, ImageName, PurlError};
 
 /// Most platforms that a spec lists.
 pub const PLATFORMS_MAX: usize = 16;
@@ -67,6 +68,9 @@ pub enum SpecError {
     /// Not the address of a repository.
     #[error("`{0}` is not a repository URL: want http(s)://host/path without user, `?` and `#`")]
     Url(String),
+    /// The package cannot be named in the log.
+    #[error(transparent)]
+    Purl(#[from] PurlError),
 }
 
 /// What an image's name points with.
@@ -81,8 +85,7 @@ pub enum Reference {
 /// An image to fetch from its registry. Made by [`Docker::new`].
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Docker {
-    registry: Option<String>,
-    repository: String,
+    name: ImageName,
     reference: Reference,
     platforms: Vec<String>,
 }
@@ -91,9 +94,7 @@ pub struct Docker {
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Maven {
     repository: Option<String>,
-    group: String,
-    artifact: String,
-    version: String,
+    coordinates: Coordinates,
 }
 
 /// What to add to the log.
@@ -135,27 +136,24 @@ impl Docker {
         }
         platforms.sort();
         platforms.dedup();
-        let official = registry.is_none() && !repository.contains('/');
+        let name = ImageName::new(registry.unwrap_or(DEFAULT_REGISTRY), repository)
+            .map_err(|_| SpecError::Repository(clip(repository)))?;
+        name.purl(&Sha256([0; 32]))?;
         Ok(Self {
-            registry: registry.map(str::to_owned),
-            repository: if official {
-                format!("library/{repository}")
-            } else {
-                repository.to_owned()
-            },
+            name,
             reference,
             platforms,
         })
     }
 
-    /// Host and port of the registry; `None` for the network's default.
-    pub fn registry(&self) -> Option<&str> {
-        self.registry.as_deref()
+    /// Registry and repository.
+    pub fn name(&self) -> &ImageName {
+        &self.name
     }
 
-    /// Repository, such as `library/alpine`.
-    pub fn repository(&self) -> &str {
-        &self.repository
+    /// Host and port of the registry; `None` for the default, however it was given.
+    pub fn registry(&self) -> Option<&str> {
+        Some(self.name.registry()).filter(|it| *it != DEFAULT_REGISTRY)
     }
 
     /// Tag or digest.
@@ -166,11 +164,6 @@ impl Docker {
     /// The wanted platforms, sorted; empty means all.
     pub fn platforms(&self) -> &[String] {
         &self.platforms
-    }
-
-    /// Package URL of the image with the manifest `digest`.
-    pub fn purl(&self, digest: &Sha256) -> String {
-        docker_purl(self.registry(), &self.repository, digest)
     }
 }
 
@@ -198,11 +191,12 @@ impl Maven {
         {
             return Err(SpecError::Url(clip(url)));
         }
+        let coordinates = Coordinates::new(group, artifact, version)
+            .map_err(|_| SpecError::Coordinate(clip(&format!("{group}:{artifact}:{version}"))))?;
+        coordinates.purl()?;
         Ok(Self {
             repository: repository.map(str::to_owned),
-            group: group.to_owned(),
-            artifact: artifact.to_owned(),
-            version: version.to_owned(),
+            coordinates,
         })
     }
 
@@ -211,24 +205,9 @@ impl Maven {
         self.repository.as_deref()
     }
 
-    /// Group, such as `org.example`.
-    pub fn group(&self) -> &str {
-        &self.group
-    }
-
-    /// Artifact, such as `lib`.
-    pub fn artifact(&self) -> &str {
-        &self.artifact
-    }
-
-    /// Version, such as `1.0`.
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-
-    /// Package URL of the version.
-    pub fn purl(&self) -> String {
-        maven_purl(&self.group, &self.artifact, &self.version)
+    /// Group, artifact and version.
+    pub fn coordinates(&self) -> &Coordinates {
+        &self.coordinates
     }
 }
 
@@ -253,13 +232,15 @@ impl BuildSpec {
 
     /// Package URL of the result; for an image with a tag only once the tag's `digest` is known.
     pub fn purl(&self, digest: Option<&Sha256>) -> Option<String> {
-        match self {
+        let purl = match self {
             Self::Docker(it) => match &it.reference {
-                Reference::Digest(digest) => Some(it.purl(digest)),
-                Reference::Tag(_) => digest.map(|digest| it.purl(digest)),
+                Reference::Digest(digest) => it.name.purl(digest),
+                Reference::Tag(_) => it.name.purl(digest?),
             },
-            Self::Maven(it) => Some(it.purl()),
-        }
+            Self::Maven(it) => it.coordinates.purl(),
+        };
+        // A spec whose package has no URL was not made.
+        purl.ok().map(|it| it.as_str().to_owned())
     }
 }
 

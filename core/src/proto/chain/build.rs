@@ -32,7 +32,8 @@ pub fn build(
     groups: impl IntoIterator<Item = Vec<Entry>>,
     is_verified: &mut dyn FnMut(&Attest) -> bool,
 ) -> (Option<Block>, Vec<Rejected>) {
-    let mut body = Body::new(state, ledger, is_verified);
+    let time = now.max(state.time);
+    let mut body = Body::new(state, time, ledger, is_verified);
     let (mut leaves, mut bytes_len) = (Vec::<ByteVec>::new(), 0);
     let mut rejected = Vec::new();
     for group in groups {
@@ -57,7 +58,7 @@ pub fn build(
     if leaves.is_empty() {
         return (None, rejected);
     }
-    let seal = seal_of(state, &body.into_next(), now.max(state.time), leaves.len());
+    let seal = seal_of(state, &body.into_next(), time, leaves.len());
     let seal_bytes = Entry::Seal(seal.clone()).to_bytes();
     let hashes = leaves.iter().map(|it| leaf_hash(it));
     let frontier = grown(

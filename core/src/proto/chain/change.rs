@@ -71,7 +71,9 @@ mod tests {
     use super::*;
     use crate::proto::chain::group::Body;
     use crate::proto::chain::member::NodeKeys;
-    use crate::proto::chain::testing::{MemoryChain, add_node, node_keys, package, remove_node};
+    use crate::proto::chain::testing::{
+        GENESIS_TIME, MemoryChain, add_node, node_keys, package, remove_node,
+    };
     use crate::proto::log::entry::{Attest, Entry};
 
     fn nodes<const N: usize>(numbers: [u8; N]) -> [NodeKeys; N] {
@@ -80,7 +82,7 @@ mod tests {
 
     fn verdict(chain: &MemoryChain, group: &[Entry]) -> Result<(), RuleError> {
         let mut unknown = |_: &Attest| false;
-        Body::new(&chain.state, &chain.ledger, &mut unknown).add(group)
+        Body::new(&chain.state, GENESIS_TIME, &chain.ledger, &mut unknown).add(group)
     }
 
     fn append(chain: &mut MemoryChain, group: Vec<Entry>) {
@@ -104,7 +106,7 @@ mod tests {
             add_node(&chain.state, 4, &admins),
         );
         let mut unknown = |_: &Attest| false;
-        let mut body = Body::new(&chain.state, &chain.ledger, &mut unknown);
+        let mut body = Body::new(&chain.state, GENESIS_TIME, &chain.ledger, &mut unknown);
         assert_eq!(body.add(&dismissal), Ok(()));
         for second in [&admission, &dismissal] {
             assert_eq!(body.add(second), Err(RuleError::MembersChanged));

@@ -123,7 +123,7 @@ pub fn check(
         let entry = Entry::from_bytes(bytes).map_err(|error| RuleError::Entry { at, error })?;
         entries.push(entry);
     }
-    let mut body = Body::new(state, ledger, is_verified);
+    let mut body = Body::new(state, seal.time, ledger, is_verified);
     let mut rest = entries.as_slice();
     while !rest.is_empty() {
         let (group, others) = split(rest)?;

@@ -2,23 +2,24 @@
 //!
 //! It starts from the genesis, or from a set that was pinned later, and follows the changes of the
 //! set by the *adjacent rule*: the members that decide height `h` commit, in the seal of `h`, to
-//! the members that decide `h + 1`. So a change stands if that seal is proven to be in a log whose
-//! head a quorum of the members before the change cosigned; or if they decided that block.
+//! the members that decide `h + 1`. So a change stands if the members before it decided that block:
+//! if its certificate stands, which every node keeps with the block.
+//!
+//! The members after block `h` cosign the heads from `h` on, so a checkpoint is judged by the set
+//! that was reached by following all changes up to it.
 //!
 //! It does not know whether a later change is withheld from it: a quorum of former members whose
 //! keys leaked could show it another future. Judge the age of a head by its cosignature times, or
 //! pin a recent set.
 
-use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use crate::base::{ChainId, Sha256};
-use crate::proto::chain::block::{Certificate, CertificateError, Header};
+use crate::base::ChainId;
+use crate::proto::chain::block::{Block, Certificate, CertificateError, Header};
 use crate::proto::chain::genesis::Genesis;
 use crate::proto::chain::member::{MEMBERS_MAX, MemberSet};
 use crate::proto::log::checkpoint::{Checkpoint, CheckpointError, VerifiedHead, verify_checkpoint};
 use crate::proto::log::entry::{Entry, EntryError, Seal};
-use crate::proto::log::proof::ProofError;
 
 /// Why the light verifier refuses something.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -29,15 +30,9 @@ pub enum LightError {
     /// The certificate does not stand under the trusted set.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// The seal is not in the log.
-    #[error("the seal of a change of members: {0}")]
-    Proof(#[from] ProofError),
-    /// The leaf is not an entry.
+    /// A leaf of the block that changes the members is not an entry.
     #[error(transparent)]
     Entry(#[from] EntryError),
-    /// The leaf is an entry, but not a seal, or its place in the log is impossible.
-    #[error("the leaf that should change the members is not a seal")]
-    NotSeal,
     /// The block is older than the trusted set.
     #[error("block {height} was decided before the trusted members, who decide from {trusted} on")]
     Old {
@@ -54,35 +49,53 @@ pub enum LightError {
     NextMembers(u64),
 }
 
-/// A change of the member set with its proof.
+/// A change of the member set with its proof: about 1 KB in a set of four.
 #[derive(Clone, Debug, Eq, PartialEq, Encode, Decode)]
 #[cbor(array)]
 pub struct SetChange {
-    /// The leaf that closes the last block before the change.
+    /// Of the last block before the change.
     #[n(0)]
-    pub seal: ByteVec,
-    /// Its inclusion proof.
+    pub header: Header,
+    /// By the members before the change.
     #[n(1)]
-    pub proof: Vec<Sha256>,
-    /// A checkpoint that covers it, cosigned by the members before the change.
-    #[n(2)]
-    pub note: String,
+    pub certificate: Certificate,
     /// The members after the change.
-    #[n(3)]
+    #[n(2)]
     pub next: MemberSet,
 }
 
 impl SetChange {
-    /// The seal, not proven yet.
+    /// The change that `block` makes to the members `before`.
     ///
     /// # Errors
     ///
-    /// [`LightError`] if the leaf is not a seal.
-    pub fn read_seal(&self) -> Result<Seal, LightError> {
-        match Entry::from_bytes(&self.seal)? {
-            Entry::Seal(seal) => Ok(seal),
-            _ => Err(LightError::NotSeal),
+    /// [`LightError`] if a leaf is unreadable, or the block does not follow those members.
+    pub fn of(
+        before: &MemberSet,
+        block: &Block,
+        certificate: Certificate,
+    ) -> Result<Self, LightError> {
+        let height = block.height();
+        if before.hash() != block.header.seal.members {
+            return Err(LightError::OtherMembers(height));
         }
+        let mut next = before.clone();
+        for leaf in &block.entries {
+            match Entry::from_bytes(leaf)? {
+                Entry::AddNode(it) => next = next.with(it.card.member),
+                Entry::RemoveNode(it) => next = next.without(&it.node),
+                _ => {}
+            }
+        }
+        let header = block.header.clone();
+        if next.hash() != header.seal.next_members {
+            return Err(LightError::NextMembers(height));
+        }
+        Ok(Self {
+            header,
+            certificate,
+            next,
+        })
     }
 }
 
@@ -146,17 +159,8 @@ impl Light {
     ///
     /// [`LightError`] if the trusted members did not commit to it.
     pub fn follow(&mut self, change: &SetChange) -> Result<(), LightError> {
-        let seal = change.read_seal()?;
-        self.check_decided_by_trusted(&seal)?;
-        // A seal is the last leaf of its block.
-        let index = seal
-            .count
-            .checked_sub(1)
-            .and_then(|it| it.checked_add(seal.first_index))
-            .ok_or(LightError::NotSeal)?;
-        self.head(&change.note)?
-            .includes(&change.seal, index, &change.proof)?;
-        self.turn(&seal, &change.next)
+        self.check_decided(&change.header, &change.certificate)?;
+        self.turn(&change.header.seal, &change.next)
     }
 
     /// Follows those of `changes` that lie ahead, in the order of their heights.
@@ -166,7 +170,7 @@ impl Light {
     /// [`LightError`] of the first that does not stand; those before it were followed.
     pub fn follow_all(&mut self, changes: &[SetChange]) -> Result<(), LightError> {
         for change in changes {
-            if self.height <= change.read_seal()?.height {
+            if self.height <= change.header.seal.height {
                 self.follow(change)?;
             }
         }
@@ -186,9 +190,8 @@ impl Light {
         certificate: &Certificate,
         next: Option<&MemberSet>,
     ) -> Result<Checkpoint, LightError> {
+        self.check_decided(header, certificate)?;
         let seal = &header.seal;
-        self.check_decided_by_trusted(seal)?;
-        certificate.verify(&self.chain, header, &self.members)?;
         if seal.next_members != seal.members {
             let next = next.ok_or(LightError::NextMembers(seal.height))?;
             self.turn(seal, next)?;
@@ -200,7 +203,8 @@ impl Light {
         })
     }
 
-    fn check_decided_by_trusted(&self, seal: &Seal) -> Result<(), LightError> {
+    fn check_decided(&self, header: &Header, certificate: &Certificate) -> Result<(), LightError> {
+        let seal = &header.seal;
         let (height, trusted) = (seal.height, self.height);
         if height < trusted {
             return Err(LightError::Old { height, trusted });
@@ -208,7 +212,7 @@ impl Light {
         if seal.members != self.members.hash() {
             return Err(LightError::OtherMembers(height));
         }
-        Ok(())
+        Ok(certificate.verify(&self.chain, header, &self.members)?)
     }
 
     fn turn(&mut self, seal: &Seal, next: &MemberSet) -> Result<(), LightError> {
@@ -226,12 +230,12 @@ impl Light {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::base::{Blake3, BlockId, WallTime};
+    use crate::base::{Blake3, BlockId, Sha256, WallTime};
     use crate::proto::chain::block::CommitSignature;
     use crate::proto::chain::genesis::Params;
     use crate::proto::chain::member::{Member, NodeKeys};
+    use crate::proto::chain::testing::{self, MemoryChain, add_node, node_keys, remove_node};
     use crate::proto::log::cosign::tests::{ORIGIN, head, nodes, set, signed};
-    use crate::proto::log::proof::inclusion;
     use crate::proto::log::proof::tests::Memory;
 
     pub(crate) type Nodes = Vec<(NodeKeys, Member)>;
@@ -241,7 +245,7 @@ pub(crate) mod tests {
         pub(crate) tree: Memory,
         pub(crate) nodes: Nodes,
         pub(crate) changes: Vec<SetChange>,
-        pub(crate) headers: Vec<Header>,
+        chain: ChainId,
     }
 
     pub(crate) fn genesis(nodes: &Nodes) -> Genesis {
@@ -261,9 +265,9 @@ pub(crate) mod tests {
         pub(crate) fn new(nodes: Nodes) -> Self {
             Self {
                 tree: Memory::default(),
+                chain: genesis(&nodes).chain(),
                 nodes,
                 changes: Vec::new(),
-                headers: Vec::new(),
             }
         }
 
@@ -271,7 +275,7 @@ pub(crate) mod tests {
         pub(crate) fn hand_over(&mut self, leaf: &[u8], next: Nodes) {
             let first_index = self.tree.edge.size();
             let seal = Seal {
-                height: self.headers.len() as u64 + 1,
+                height: self.changes.len() as u64 + 1,
                 parent: BlockId([0; 32]),
                 time: WallTime::from_millis(0),
                 members: set(&self.nodes).hash(),
@@ -284,15 +288,13 @@ pub(crate) mod tests {
             let bytes = Entry::Seal(seal.clone()).to_bytes();
             self.tree.push(leaf);
             self.tree.push(&bytes);
-            let size = self.tree.edge.size();
+            let (size, root) = (self.tree.edge.size(), self.tree.edge.root());
+            let header = Header { seal, size, root };
             self.changes.push(SetChange {
-                seal: bytes.into(),
-                proof: inclusion(&self.tree, first_index + 1, size).unwrap(),
-                note: self.note(),
+                certificate: certificate(&self.chain, &header, &self.nodes),
+                header,
                 next: set(&next),
             });
-            let root = self.tree.edge.root();
-            self.headers.push(Header { seal, size, root });
             self.nodes = next;
         }
 
@@ -301,6 +303,25 @@ pub(crate) mod tests {
             let head = head(self.tree.edge.size(), self.tree.edge.root());
             signed(&head, &self.nodes).portable_note().unwrap()
         }
+    }
+
+    fn certificate(chain: &ChainId, header: &Header, nodes: &Nodes) -> Certificate {
+        let mut it = Certificate {
+            height: header.seal.height,
+            round: 0,
+            block: header.id(),
+            signatures: Vec::new(),
+        };
+        let message = it.signed_bytes(chain);
+        it.signatures = nodes
+            .iter()
+            .map(|(keys, it)| CommitSignature {
+                vote: it.vote,
+                signature: keys.vote.sign(&message),
+            })
+            .collect();
+        it.signatures.sort_by_key(|it| it.vote);
+        it
     }
 
     /// Nodes 1–4, 1–5, 2–5, 2–6 decide the blocks 1, 2, 3, 4.
@@ -349,12 +370,12 @@ pub(crate) mod tests {
         let spoil: [fn(&mut SetChange); 8] = [
             |it| it.next = set(&nodes(1..=6)),
             |it| it.next = MemberSet::new([]),
-            |it| it.proof = Vec::new(),
-            |it| it.proof[0].0[0] ^= 1,
-            |it| it.note = it.note.replace("\n2\n", "\n3\n"),
-            |it| it.note = String::new(),
-            |it| it.seal = b"leaf".to_vec().into(),
-            |it| it.seal = Vec::new().into(),
+            |it| it.header.size += 1,
+            |it| it.header.seal.next_members = set(&nodes(1..=6)).hash(),
+            |it| it.certificate.block = BlockId([0; 32]),
+            |it| it.certificate.round += 1,
+            |it| it.certificate.signatures.clear(),
+            |it| it.certificate.signatures.reverse(),
         ];
         for (case, spoil) in spoil.into_iter().enumerate() {
             let mut light = Light::from_genesis(&genesis);
@@ -373,11 +394,10 @@ pub(crate) mod tests {
         let mut forged = Log::new(four.clone());
         forged.hand_over(b"leaf", nodes(1..=2));
         let mut change = forged.changes.remove(0);
-        let lines = change.note.split_inclusive('\n');
-        change.note = lines.filter(|it| !it.starts_with("— node-4.")).collect();
+        change.certificate.signatures.truncate(2);
         assert_eq!(
             light.clone().follow(&change),
-            Err(LightError::Checkpoint(CheckpointError::Quorum {
+            Err(LightError::Certificate(CertificateError::Quorum {
                 signers: 2,
                 quorum: 3
             }))
@@ -385,55 +405,52 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_impossible_seal_is_refused() {
-        let (genesis, log) = log();
-        for (first_index, count) in [(0, 0), (u64::MAX, 2), (u64::MAX, u64::MAX)] {
-            let mut change = log.changes[0].clone();
-            let mut seal = change.read_seal().unwrap();
-            (seal.first_index, seal.count) = (first_index, count);
-            change.seal = Entry::Seal(seal).to_bytes().into();
+    fn a_change_is_read_from_its_block() {
+        let mut chain = MemoryChain::new(4);
+        let admins = [0, 1, 2].map(node_keys);
+        let mut light = Light::from_genesis(&testing::genesis(4));
+        for add in [true, false] {
+            let group = if add {
+                add_node(&chain.state, 4, &admins)
+            } else {
+                remove_node(chain.state.chain(), 3, &[0, 1, 2, 4].map(node_keys))
+            };
+            let block = chain.build([group]).unwrap();
+            let signers = [0, 1, 2, 4].map(node_keys);
+            let signers = if add { &signers[..3] } else { &signers[..] };
+            let certificate = testing::certificate(chain.state.chain(), &block, signers);
+            let before = chain.state.members().clone();
+            chain.append(&block).unwrap();
+            let change = SetChange::of(&before, &block, certificate.clone()).unwrap();
+            assert_eq!(&change.next, chain.state.members());
+            assert_eq!(light.follow(&change), Ok(()));
             assert_eq!(
-                Light::from_genesis(&genesis).follow(&change),
-                Err(LightError::NotSeal)
+                SetChange::of(&change.next, &block, certificate),
+                Err(LightError::OtherMembers(block.height()))
             );
         }
+        assert_eq!(light.members(), chain.state.members());
     }
 
     #[test]
     fn blocks_are_followed_by_their_certificates() {
         let (genesis, log) = log();
         let mut light = Light::from_genesis(&genesis);
-        let decided_by = [nodes(1..=4), nodes(1..=5), nodes(2..=5)];
-        for ((header, change), nodes) in log.headers.iter().zip(&log.changes).zip(decided_by) {
-            let mut certificate = Certificate {
-                height: header.seal.height,
-                round: 0,
-                block: header.id(),
-                signatures: Vec::new(),
-            };
-            let message = certificate.signed_bytes(&genesis.chain());
-            certificate.signatures = nodes
-                .iter()
-                .map(|(keys, it)| CommitSignature {
-                    vote: it.vote,
-                    signature: keys.vote.sign(&message),
-                })
-                .collect();
-            certificate.signatures.sort_by_key(|it| it.vote);
-
+        for SetChange {
+            header,
+            certificate,
+            next,
+        } in &log.changes
+        {
             let before = light.clone();
             let missing = Err(LightError::NextMembers(header.seal.height));
-            assert_eq!(light.block(header, &certificate, None), missing);
+            assert_eq!(light.block(header, certificate, None), missing);
             let mut other = header.clone();
             other.size += 1;
-            assert!(
-                light
-                    .block(&other, &certificate, Some(&change.next))
-                    .is_err()
-            );
+            assert!(light.block(&other, certificate, Some(next)).is_err());
             assert_eq!(light, before);
             assert_eq!(
-                light.block(header, &certificate, Some(&change.next)),
+                light.block(header, certificate, Some(next)),
                 Ok(head(header.size, header.root))
             );
         }

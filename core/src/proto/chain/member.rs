@@ -226,6 +226,16 @@ impl MemberSet {
         Self(members.into())
     }
 
+    /// The set and `member`.
+    pub fn with(&self, member: Member) -> Self {
+        Self::new(self.iter().cloned().chain([member]))
+    }
+
+    /// The set without `node`.
+    pub fn without(&self, node: &NodeId) -> Self {
+        Self::new(self.iter().filter(|it| it.node != *node).cloned())
+    }
+
     /// The members, sorted by vote key.
     pub fn iter(&self) -> std::slice::Iter<'_, Member> {
         self.0.iter()

@@ -22,5 +22,5 @@ pub use consent::Consent;
 pub use genesis::{Genesis, GenesisError, Params};
 pub use light::{Light, LightError, SetChange};
 pub use member::{Card, CardError, MEMBERS_MAX, Member, MemberSet, NodeKeys};
-pub use rules::{Ledger, RuleError};
+pub use rules::{Binding, Ledger, RuleError};
 pub use state::{ChainState, StateError};

@@ -10,8 +10,9 @@ use crate::base::{Blake3, BlockId, NodeId, PublicKey, Sha256, Subject, WallTime}
 use crate::proto::chain::consent::Consent;
 use crate::proto::chain::member::MemberSet;
 use crate::proto::chain::state::ChainState;
-use crate::proto::log::entry::{EntryError, Mark, Seal};
+use crate::proto::log::entry::{BindTag, EntryError, Mark, Seal};
 use crate::proto::log::tree::Frontier;
+use crate::proto::package::PurlError;
 
 /// Most leaves of a block without the seal.
 pub const ENTRIES_MAX: usize = 16_384;
@@ -25,14 +26,30 @@ pub trait Ledger {
     /// The subject under which the package version `purl` is in the log.
     fn package(&self, purl: &str) -> Option<Subject>;
 
-    /// The digest that the tag was last bound to.
-    fn tag(&self, registry: &str, repository: &str, tag: &str) -> Option<Sha256>;
+    /// The newest binding of a tag.
+    fn tag(&self, registry: &str, repository: &str, tag: &str) -> Option<Binding>;
 
     /// Whether leaf `index` is an artifact that has not been withdrawn.
     fn artifact_exists(&self, index: u64) -> bool;
 
     /// The block at `height`, which is at least 1 and less than 1,000 below the tip.
     fn block(&self, height: u64) -> Option<BlockId>;
+}
+
+/// What a tag was bound to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Binding {
+    /// What it points to.
+    pub digest: Sha256,
+    /// When the binding was submitted. What replaces it is later.
+    pub time: WallTime,
+}
+
+impl From<&BindTag> for Binding {
+    fn from(it: &BindTag) -> Self {
+        let (digest, time) = (it.digest, it.time);
+        Self { digest, time }
+    }
 }
 
 /// Why a block, or a group of entries, is refused.
@@ -75,6 +92,9 @@ pub enum RuleError {
     /// An entry of this kind stands where no group may start or go on.
     #[error("a leaf of kind {0} is out of place")]
     Stray(&'static str),
+    /// The package is not named as the log names it: one package, one name.
+    #[error(transparent)]
+    Purl(#[from] PurlError),
     /// Files of a package are unsorted, repeated, or differ in builder, time or publication.
     #[error("the files of `{0}` are unsorted, repeated, or not of one submission")]
     Files(String),
@@ -106,6 +126,16 @@ pub enum RuleError {
     /// An attestation is about something else.
     #[error("an attestation is about other facts")]
     Subject,
+    /// Nobody vouches for who submitted the entries, and when.
+    #[error("node {0}, which submitted the entries, did not attest them at their time")]
+    Builder(NodeId),
+    /// A binding, or an attestation of it, is not later than the binding it would replace: else
+    /// anybody could turn a tag back with what was said long ago.
+    #[error("the tag was bound at {0}, and something in the group is not later; attest it again")]
+    Stale(WallTime),
+    /// A binding is later than the block may be: no later one could ever replace it.
+    #[error("the tag's binding is of {0}, after the block; check the clock of who submitted it")]
+    Premature(WallTime),
     /// The node is not a member at this height.
     #[error("node {0} is not authorized")]
     Stranger(NodeId),
@@ -142,7 +172,10 @@ pub enum RuleError {
 impl RuleError {
     /// Whether the same group may enter a later block unchanged: it only came in a bad moment.
     pub const fn is_passing(&self) -> bool {
-        matches!(self, Self::MembersChanged | Self::Repeated(_))
+        matches!(
+            self,
+            Self::MembersChanged | Self::Repeated(_) | Self::Premature(_)
+        )
     }
 }
 

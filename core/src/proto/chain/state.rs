@@ -172,14 +172,13 @@ impl ChainState {
 
     /// The set without `member`, whose keys never come back.
     pub(crate) fn dismiss(&mut self, member: &Member) {
-        let rest = self.members.iter().filter(|it| it.node != member.node);
-        self.members = MemberSet::new(rest.cloned());
+        self.members = self.members.without(&member.node);
         self.retired.extend(keys_of(member));
     }
 
     /// The set with `member`.
     pub(crate) fn admit(&mut self, member: Member) {
-        self.members = MemberSet::new(self.members.iter().cloned().chain([member]));
+        self.members = self.members.with(member);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::proto::chain::check::{CheckedBlock, check};
 use crate::proto::chain::consent::{Consent, sign_readiness};
 use crate::proto::chain::genesis::{Genesis, Params};
 use crate::proto::chain::member::NodeKeys;
-use crate::proto::chain::rules::{Ledger, RuleError};
+use crate::proto::chain::rules::{Binding, Ledger, RuleError};
 use crate::proto::chain::state::ChainState;
 use crate::proto::log::entry::{
     AddArtifact, AddNode, Attest, BindTag, Entry, RemoveArtifact, RemoveNode, Source,
@@ -60,27 +60,33 @@ pub fn artifact(purl: &str, file: &str, content: &str, builder: &NodeKeys) -> Ad
     }
 }
 
-/// The attestation of one node.
+/// The attestation of one node, at the time of the genesis.
 pub fn attest(chain: &ChainId, subject: Subject, node: &NodeKeys) -> Attest {
-    let signed = Attest::signed_bytes(chain, &subject, GENESIS_TIME);
+    attest_at(chain, subject, node, GENESIS_TIME)
+}
+
+/// The attestation of one node.
+pub fn attest_at(chain: &ChainId, subject: Subject, node: &NodeKeys, time: WallTime) -> Attest {
+    let signed = Attest::signed_bytes(chain, &subject, time);
     Attest {
         subject,
         node: node.id(),
-        time: GENESIS_TIME,
+        time,
         signature: node.vote.sign(&signed),
     }
 }
 
-/// `heads`, followed by the attestations of `signers` for `subject`, sorted.
+/// `heads`, followed by the attestations of `signers` for `subject` at `time`, sorted.
 pub fn attested(
     chain: &ChainId,
     heads: Vec<Entry>,
     subject: Subject,
     signers: &[NodeKeys],
+    time: WallTime,
 ) -> Vec<Entry> {
     let mut attests: Vec<_> = signers
         .iter()
-        .map(|it| attest(chain, subject, it))
+        .map(|it| attest_at(chain, subject, it, time))
         .collect();
     attests.sort_by_key(|it| it.node);
     let attests = attests.into_iter().map(Entry::Attest);
@@ -94,7 +100,7 @@ pub fn package_of(chain: &ChainId, files: Vec<AddArtifact>, signers: &[NodeKeys]
         .into_iter()
         .map(|it| Entry::AddArtifact(Box::new(it)))
         .collect();
-    attested(chain, heads, subject, signers)
+    attested(chain, heads, subject, signers, GENESIS_TIME)
 }
 
 /// A package version with one file; `content` tells variants apart.
@@ -105,8 +111,19 @@ pub fn package(chain: &ChainId, purl: &str, content: &str, signers: &[NodeKeys])
     package_of(chain, files.into_iter().collect(), signers)
 }
 
-/// A binding of `registry.test/library/alpine` with `tag`.
+/// A binding of `registry.test/library/alpine` with `tag`, at the time of the genesis.
 pub fn tag(chain: &ChainId, tag: &str, digest: Sha256, signers: &[NodeKeys]) -> Vec<Entry> {
+    tag_at(chain, tag, digest, signers, GENESIS_TIME)
+}
+
+/// A binding of `registry.test/library/alpine` with `tag`.
+pub fn tag_at(
+    chain: &ChainId,
+    tag: &str,
+    digest: Sha256,
+    signers: &[NodeKeys],
+    time: WallTime,
+) -> Vec<Entry> {
     let Some(builder) = signers.first() else {
         return Vec::new();
     };
@@ -116,10 +133,10 @@ pub fn tag(chain: &ChainId, tag: &str, digest: Sha256, signers: &[NodeKeys]) -> 
         tag: tag.to_owned(),
         digest,
         builder: builder.id(),
-        time: GENESIS_TIME,
+        time,
     };
     let subject = bind.subject();
-    attested(chain, vec![Entry::BindTag(bind)], subject, signers)
+    attested(chain, vec![Entry::BindTag(bind)], subject, signers, time)
 }
 
 /// Admits the node with this number, which is ready at the tip of `state`.
@@ -195,7 +212,7 @@ pub fn certificate(chain: &ChainId, block: &Block, signers: &[NodeKeys]) -> Cert
 #[derive(Clone, Debug, Default)]
 pub struct MemoryLedger {
     packages: BTreeMap<String, Subject>,
-    tags: BTreeMap<(String, String, String), Sha256>,
+    tags: BTreeMap<(String, String, String), Binding>,
     artifacts: BTreeSet<u64>,
     blocks: BTreeMap<u64, BlockId>,
 }
@@ -214,7 +231,7 @@ impl MemoryLedger {
                 }
                 Entry::BindTag(it) => {
                     let name = (it.registry.clone(), it.repository.clone(), it.tag.clone());
-                    self.tags.insert(name, it.digest);
+                    self.tags.insert(name, Binding::from(it));
                 }
                 Entry::Seal(_) | Entry::AddNode(_) | Entry::RemoveNode(_) | Entry::Attest(_) => {}
             }
@@ -237,7 +254,7 @@ impl Ledger for MemoryLedger {
         self.packages.get(purl).copied()
     }
 
-    fn tag(&self, registry: &str, repository: &str, tag: &str) -> Option<Sha256> {
+    fn tag(&self, registry: &str, repository: &str, tag: &str) -> Option<Binding> {
         let name = (registry.to_owned(), repository.to_owned(), tag.to_owned());
         self.tags.get(&name).copied()
     }
@@ -251,13 +268,15 @@ impl Ledger for MemoryLedger {
     }
 }
 
-/// A chain in memory, with a clock that stands still at the genesis.
+/// A chain in memory, with a clock that stands still, at first at the genesis.
 #[derive(Clone, Debug)]
 pub struct MemoryChain {
     /// The state after the last block.
     pub state: ChainState,
     /// The content of the log.
     pub ledger: MemoryLedger,
+    /// What the clock shows.
+    pub now: WallTime,
 }
 
 impl MemoryChain {
@@ -266,15 +285,13 @@ impl MemoryChain {
         Self {
             state: ChainState::genesis(&genesis(count)),
             ledger: MemoryLedger::default(),
+            now: GENESIS_TIME,
         }
     }
 
     /// The next block from `groups`, if it has any entry.
     pub fn build(&self, groups: impl IntoIterator<Item = Vec<Entry>>) -> Option<Block> {
-        build(&self.state, &self.ledger, GENESIS_TIME, groups, &mut |_| {
-            false
-        })
-        .0
+        build(&self.state, &self.ledger, self.now, groups, &mut |_| false).0
     }
 
     /// Checks `block` as a voter does.
@@ -283,7 +300,7 @@ impl MemoryChain {
     ///
     /// The rule that it breaks.
     pub fn check(&self, block: &Block) -> Result<CheckedBlock, RuleError> {
-        let now = Some(GENESIS_TIME);
+        let now = Some(self.now);
         check(&self.state, &self.ledger, block, now, &mut |_| false)
     }
 

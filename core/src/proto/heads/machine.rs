@@ -19,11 +19,11 @@ const EARLY_MAX: usize = 128;
 /// What happened outside.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A block is durable; `members` decided it.
+    /// A block is durable.
     Committed {
         /// The head after the block.
         head: Checkpoint,
-        /// The set that decided the block and signs its head.
+        /// The set after the block, which signs its head.
         members: MemberSet,
     },
     /// Our own signature on `head`, which is durable as our highest signed head.

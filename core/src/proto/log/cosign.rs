@@ -91,11 +91,8 @@ pub struct SignedHead {
 }
 
 impl SignedHead {
-    /// The head without signatures, to be signed by `members`: the set that decided its block.
-    ///
-    /// If that block changes the members, the head is gathered a second time with the set after
-    /// it: the first note proves the change ([`SetChange`](crate::proto::chain::light::SetChange)),
-    /// the second is what verifiers that have followed the change accept.
+    /// The head without signatures, to be signed by `members`: the set after its block, which is
+    /// what verifiers expect that have followed all changes of the members up to the head.
     pub fn new(head: Checkpoint, members: MemberSet) -> Self {
         Self {
             head,

@@ -140,6 +140,7 @@ mod tests {
     use crate::proto::log::cosign::tests::{ORIGIN, nodes, set};
     use crate::proto::log::note::Note;
     use crate::proto::log::policy;
+    use crate::proto::log::proof::inclusion;
     use crate::proto::log::waybill::tests::{JAR, entry, pack, small_log, travelled};
 
     fn from_genesis() -> Light {
@@ -192,6 +193,27 @@ mod tests {
     }
 
     #[test]
+    fn entries_before_and_after_a_change_of_the_members_stand_from_the_genesis_alone() {
+        let mut log = small_log(5);
+        log.hand_over(b"leaf", nodes(1..=5));
+        log.tree.push(&entry().to_bytes());
+        log.hand_over(b"leaf", nodes(2..=5));
+        let size = log.tree.edge.size();
+        let policy = Policy::parse(&policy::export(ORIGIN, &set(&log.nodes))).unwrap();
+        for index in [1, 7] {
+            let path = inclusion(&log.tree, index, size).unwrap();
+            let changes = log.changes.clone();
+            let file = Waybill::pack(entry().to_bytes(), index, path, log.note(), changes).unwrap();
+            let waybill = Waybill::parse(file.to_string().as_bytes()).unwrap();
+            let verified = waybill.verify(Trust::Members(&from_genesis()), None);
+            let policy = waybill.verify(Trust::Policy(&policy), None);
+            let verified = verified.unwrap();
+            assert_eq!((verified.entry(), verified.index()), (&entry(), index));
+            assert_eq!(policy.unwrap().head().size(), size);
+        }
+    }
+
+    #[test]
     fn an_entry_about_something_else_proves_nothing_about_the_artifact() {
         let (waybill, light) = (pack(&small_log(5)), from_genesis());
         let verify =
@@ -211,8 +233,9 @@ mod tests {
         }
         let mut log = small_log(5);
         log.hand_over(b"leaf", nodes(1..=4));
-        let seal = log.changes.remove(0);
-        let seal = Waybill::pack(seal.seal.into(), 6, seal.proof, seal.note, vec![]).unwrap();
+        let seal = Entry::Seal(log.changes.remove(0).header.seal).to_bytes();
+        let path = inclusion(&log.tree, 6, 7).unwrap();
+        let seal = Waybill::pack(seal, 6, path, log.note(), vec![]).unwrap();
         assert!(seal.verify(Trust::Members(&light), None).is_ok());
         assert_eq!(
             verify(&seal, Blake3::of(JAR).into()),

@@ -29,8 +29,8 @@ use crate::proto::log::note::{Note, NoteError};
 use crate::proto::log::proof::{PROOF_HASHES_MAX, ProofError, verify_inclusion};
 use crate::proto::log::text::{base64, base64_hash, decimal};
 
-/// Longest waybill. Unit: bytes. Other readers of the format stop at lines of 64 KiB, which is 20
-/// changes of a set of four.
+/// Longest waybill. Unit: bytes. Other readers of the format stop at lines of 64 KiB, which is
+/// more than 30 changes of a set of four.
 pub const WAYBILL_BYTES_MAX: usize = 4 << 20;
 
 /// Most changes of the members in a waybill. Beyond that, start from a pinned set.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::base::{ChainId, NodeId, Subject, Time};
+use crate::base::{ChainId, NodeId, Subject, Time, WallTime};
 use crate::proto::chain::member::MemberSet;
 use crate::proto::log::entry::{Attest, Entry};
 use crate::proto::pool::asks::Ask;
@@ -25,6 +25,9 @@ const DONE_MAX: usize = 8_192;
 
 /// How long they are remembered: a tag may be bound to the same digest again later.
 const DONE_AGE: Duration = Duration::from_secs(600);
+
+/// The group is in the log: no attestation is of use.
+const FOR_EVER: WallTime = WallTime::from_millis(u64::MAX);
 
 /// A group, as far as it is known.
 #[derive(Clone, Debug)]
@@ -71,7 +74,8 @@ pub(crate) struct Groups {
     agreed: BTreeSet<u64>,
     pub(crate) asks: BTreeSet<(Time, Subject)>,
     usage: BTreeMap<NodeId, Usage>,
-    pub(crate) done: BTreeMap<Subject, Time>,
+    /// Up to which time attestations are of no use any more; for ever if the group is in the log.
+    done: BTreeMap<Subject, WallTime>,
     done_order: VecDeque<(Time, Subject)>,
 }
 
@@ -170,8 +174,44 @@ impl Groups {
     /// Forgets a group that is in the log, or that the rules will never let in.
     pub(crate) fn finish(&mut self, now: Time, subject: Subject) {
         self.remove(&subject);
-        if self.done.insert(subject, now).is_none() {
-            self.done_order.push_back((now, subject));
+        self.remember(now, subject, FOR_EVER);
+    }
+
+    /// Forgets what was said up to `until`, because what it would replace in the log is as late.
+    pub(crate) fn drop_until(&mut self, now: Time, subject: Subject, until: WallTime) {
+        self.remember(now, subject, until);
+        self.unindex(&subject);
+        let Some(item) = self.items.get_mut(&subject) else {
+            return;
+        };
+        item.attests.retain(|_, it| until < it.time);
+        // Builder and time of a body are only worth what the builder's own attestation says.
+        let is_vouched = |it: &mut Body| item.attests.contains_key(&it.rank.1);
+        if item.body.take_if(|it| !is_vouched(it)).is_some() {
+            item.ask = Some(Ask::new(now));
+        }
+        match item.attests.keys().next() {
+            None => self.remove(&subject),
+            Some(first) => {
+                if !item.attests.contains_key(&item.owner) {
+                    item.owner = *first;
+                }
+                self.index(&subject);
+            }
+        }
+    }
+
+    /// Whether an attestation of this time came too late.
+    pub(crate) fn is_done(&self, subject: &Subject, time: WallTime) -> bool {
+        self.done.get(subject).is_some_and(|until| time <= *until)
+    }
+
+    fn remember(&mut self, now: Time, subject: Subject, until: WallTime) {
+        match self.done.insert(subject, until) {
+            None => self.done_order.push_back((now, subject)),
+            Some(before) => {
+                self.done.insert(subject, before.max(until));
+            }
         }
         let is_over = |it: &Self| {
             let oldest = it.done_order.front();

@@ -36,7 +36,7 @@ impl Groups {
                 .get(&subject)
                 .map(|it| it.attests.contains_key(&node));
             let is_stranger = self.members.by_node(&node).is_none();
-            if known == Some(true) || is_stranger || self.done.contains_key(&subject) {
+            if known == Some(true) || is_stranger || self.is_done(&subject, attest.time) {
                 continue;
             }
             if known.is_none() && !self.has_room(&node, 1, 0) {
@@ -55,7 +55,7 @@ impl Groups {
     /// Takes a group of this node or of a peer.
     pub(crate) fn take_group(&mut self, now: Time, group: Group) -> Result<Taken, PoolError> {
         let (subject, builder, rank) = (*group.subject(), *group.builder(), group.rank());
-        if self.done.contains_key(&subject) || self.members.by_node(&builder).is_none() {
+        if self.is_done(&subject, rank.0) || self.members.by_node(&builder).is_none() {
             return Ok(Taken::Nothing);
         }
         let item = self.items.get(&subject);
@@ -64,7 +64,9 @@ impl Groups {
         let is_new = |it: &&Attest| {
             let known = item.and_then(|item| item.attests.get(&it.node));
             let is_replaced = is_wanted && it.node == builder && known != Some(it);
-            (known.is_none() || is_replaced) && self.members.by_node(&it.node).is_some()
+            (known.is_none() || is_replaced)
+                && self.members.by_node(&it.node).is_some()
+                && !self.is_done(&subject, it.time)
         };
         let fresh: Vec<Attest> = group.attests().iter().filter(is_new).cloned().collect();
         if !is_wanted && fresh.is_empty() {

@@ -432,10 +432,10 @@ impl Pool {
             Some(Entry::BindTag(it)) => it.subject(),
             Some(Entry::Attest(_) | Entry::Seal(_)) | None => return,
         };
-        if is_final {
-            self.groups.finish(now, subject);
-        } else {
-            self.groups.block(now, subject);
+        match rejected.error {
+            _ if is_final => self.groups.finish(now, subject),
+            RuleError::Stale(bound) => self.groups.drop_until(now, subject, bound),
+            _ => self.groups.block(now, subject),
         }
     }
 }
@@ -451,6 +451,9 @@ fn is_final(error: &RuleError) -> bool {
         | RuleError::Taken(_)
         | RuleError::RetiredFull
         | RuleError::Ready(_)
+        | RuleError::Builder(_)
+        | RuleError::Stale(_)
+        | RuleError::Premature(_)
         | RuleError::NoArtifact(_)
         // These are about a whole block.
         | RuleError::Parent
@@ -462,6 +465,7 @@ fn is_final(error: &RuleError) -> bool {
         | RuleError::Bytes { .. }
         | RuleError::Entry { .. }
         | RuleError::Stray(_)
+        | RuleError::Purl(_)
         | RuleError::Files(_)
         | RuleError::AlreadyLogged(_)
         | RuleError::Conflict { .. }

@@ -1,10 +1,15 @@
 //! What the pool does with honest and slow peers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::{NodeId, Sha256, Subject, Time};
+use crate::proto::chain::build::Rejected;
 use crate::proto::chain::member::{MemberSet, NodeKeys};
-use crate::proto::chain::testing::{GENESIS_TIME, MemoryChain, attest, node_keys, package, tag};
+use crate::proto::chain::rules::RuleError;
+use crate::proto::chain::testing::{
+    GENESIS_TIME, MemoryChain, attest, node_keys, package, tag, tag_at,
+};
 use crate::proto::log::entry::Entry;
 use crate::proto::pool::asks::{ASK_DELAY, ASK_TIMEOUT};
 use crate::proto::pool::groups::AGE_MAX;
@@ -254,6 +259,50 @@ fn attestations_of_dismissed_members_do_not_count() {
     assert!(pool.is_empty());
 }
 
+fn binding(byte: u8, at: u64, signers: &[NodeKeys]) -> Vec<Entry> {
+    let time = GENESIS_TIME + Duration::from_millis(at);
+    tag_at(&id(), "3.20", Sha256([byte; 32]), signers, time)
+}
+
+#[test]
+fn what_was_said_before_a_binding_makes_room_for_what_is_said_after_it() {
+    let signers = keys([0, 1, 2]);
+    let mut pool = pool(3);
+    let old = binding(1, 5, &signers);
+    give(&mut pool, 0, group(old.clone()));
+    assert!(pool.has_eligible());
+    let rejected = Rejected {
+        group: old.clone(),
+        error: RuleError::Stale(GENESIS_TIME + Duration::from_millis(7)),
+    };
+    handle(&mut pool, Time::ZERO, Input::Rejected(rejected));
+    assert!(pool.is_empty());
+    assert_eq!(give(&mut pool, 0, group(old)), Judgement::Ignore);
+
+    let new = binding(1, 8, &signers);
+    assert_eq!(give(&mut pool, 0, group(new.clone())), Judgement::Accept);
+    assert_eq!(pool.eligible(1 << 20, 100), [new]);
+}
+
+#[test]
+fn a_late_attestation_of_one_node_is_kept_when_the_others_are_stale() {
+    let [a, b, c] = keys([0, 1, 2]);
+    let mut pool = pool(3);
+    let early = binding(1, 5, &[a, c]);
+    give(&mut pool, 0, group(early.clone()));
+    let late = binding(1, 8, &[b]);
+    give(&mut pool, 1, group(late.clone()));
+    assert!(pool.has_eligible());
+    let rejected = Rejected {
+        group: early,
+        error: RuleError::Stale(GENESIS_TIME + Duration::from_millis(7)),
+    };
+    handle(&mut pool, Time::ZERO, Input::Rejected(rejected));
+    assert_eq!((pool.len(), pool.has_eligible()), (1, false));
+    // Its entries went with the stale builder's word, and come again.
+    assert_eq!(give(&mut pool, 1, group(late)), Judgement::Accept);
+}
+
 #[test]
 fn what_the_rules_refuse_waits_or_goes() {
     let signers = keys([0, 1, 2]);
@@ -278,7 +327,7 @@ fn what_the_rules_refuse_waits_or_goes() {
         give(
             &mut pool,
             0,
-            group(tag(&id(), "3.20", Sha256([byte; 32]), &signers)),
+            group(binding(byte, u64::from(byte), &signers)),
         );
     }
     propose(&mut chain, &mut pool);

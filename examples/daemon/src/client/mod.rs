@@ -144,7 +144,10 @@ impl Client {
             Address::Socket(_) => "localhost".to_owned(),
             Address::Tcp(address) => address.to_string(),
         };
-        let request = Request::builder().method(method).uri(path).header(HOST, host);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, host);
         let request = match body {
             None => request.body(Full::default()),
             Some(body) => request
@@ -159,20 +162,35 @@ impl Client {
 
     async fn refusal(&self, path: &str, response: Response<Incoming>) -> Failure {
         let status = response.status();
-        let body = Limited::new(response.into_body(), DOCUMENT_BYTES_MAX).collect().await;
+        let body = Limited::new(response.into_body(), DOCUMENT_BYTES_MAX)
+            .collect()
+            .await;
         let body = body.map(|it| it.to_bytes()).unwrap_or_default();
         if let Ok(Refusal { error }) = serde_json::from_slice(&body) {
             return Failure::new(error.code, error.message);
         }
         let text = String::from_utf8_lossy(&body);
         let text = text.trim();
-        let code = if status == StatusCode::NOT_FOUND { "not-found" } else { "refused" };
-        Failure::new(code, format!("{} answers {path} with {status}: {text}", self.address))
+        let code = if status == StatusCode::NOT_FOUND {
+            "not-found"
+        } else {
+            "refused"
+        };
+        Failure::new(
+            code,
+            format!("{} answers {path} with {status}: {text}", self.address),
+        )
     }
 
     fn parse<T: DeserializeOwned>(&self, path: &str, text: &[u8]) -> Result<T, Failure> {
-        let what = || format!("{} answers {path} with something unknown; is it of another version?", self.address);
-        serde_json::from_slice(text).map_err(|it| Failure::new("version", format!("{} ({it})", what())))
+        let what = || {
+            format!(
+                "{} answers {path} with something unknown; is it of another version?",
+                self.address
+            )
+        };
+        serde_json::from_slice(text)
+            .map_err(|it| Failure::new("version", format!("{} ({it})", what())))
     }
 }
 

@@ -76,7 +76,10 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
         None => client.get("/api/marks").await?,
         Some(mark) => {
             let Value::Array(changes) = client.post("/api/marks", &mark).await? else {
-                return Err(Failure::new("version", "the daemon answers with something unknown"));
+                return Err(Failure::new(
+                    "version",
+                    "the daemon answers with something unknown",
+                ));
             };
             session.output.note("consent given");
             changes
@@ -94,7 +97,9 @@ pub(crate) fn card(session: &Session, name: &str) -> Result<(), Failure> {
     let card = card_in(&session.place.data_dir, name)?;
     let json = serde_json::to_string_pretty(&card);
     let json = json.map_err(|it| Failure::new("io", it.to_string()))?;
-    session.output.note("pass this on to those who make the network or admit nodes; it is not secret");
+    session
+        .output
+        .note("pass this on to those who make the network or admit nodes; it is not secret");
     session.output.show(&card, json + "\n")
 }
 
@@ -117,7 +122,8 @@ pub(crate) fn card_in(folder: &Path, name: &str) -> Result<Card, Failure> {
 /// [`Failure`] if it does not stand.
 pub(crate) fn read_card(path: &Path) -> Result<Card, Failure> {
     let bytes = files::read(path, CARD_BYTES_MAX)?;
-    let fail = |problem: String| Failure::input(format!("{} is not a card: {problem}", path.display()));
+    let fail =
+        |problem: String| Failure::input(format!("{} is not a card: {problem}", path.display()));
     let card: Card = serde_json::from_slice(&bytes).map_err(|it| fail(it.to_string()))?;
     card.check().map_err(|it| fail(it.to_string()))?;
     Ok(card)
@@ -129,20 +135,33 @@ async fn find_card(client: &Client, candidate: &str) -> Result<Value, Failure> {
         return Ok(json!(read_card(path)?));
     }
     let changes: Vec<Value> = client.get("/api/marks").await?;
-    let card = changes.iter().map(|it| &it["card"]).find(|it| it["member"]["node"] == candidate);
+    let card = changes
+        .iter()
+        .map(|it| &it["card"])
+        .find(|it| it["member"]["node"] == candidate);
     let hint = "give the file with its card";
-    let unknown = || Failure::new("not-found", format!("no node {candidate} waits for consent; {hint}"));
+    let unknown = || {
+        Failure::new(
+            "not-found",
+            format!("no node {candidate} waits for consent; {hint}"),
+        )
+    };
     card.cloned().ok_or_else(unknown)
 }
 
 async fn find_member(client: &Client, node: &str) -> Result<String, Failure> {
     let status: Status = client.get("/status").await?;
     let members = &status.network.members;
-    let found = members.iter().find(|it| it.name == node || it.node.to_string() == node);
+    let found = members
+        .iter()
+        .find(|it| it.name == node || it.node.to_string() == node);
     let names: Vec<&str> = members.iter().map(|it| it.name.as_str()).collect();
     let unknown = || {
         let known = names.join(", ");
-        Failure::new("not-found", format!("no authorized node `{node}`; there are {known}"))
+        Failure::new(
+            "not-found",
+            format!("no authorized node `{node}`; there are {known}"),
+        )
     };
     Ok(found.ok_or_else(unknown)?.node.to_string())
 }
@@ -153,19 +172,36 @@ fn render(changes: &[Value]) -> String {
     for it in changes {
         let member = &it["card"]["member"];
         let what = match it["mark"].as_str() {
-            Some("add-node") => format!("{} {}", text(&member["name"]), short(&text(&member["node"]))),
+            Some("add-node") => format!(
+                "{} {}",
+                text(&member["name"]),
+                short(&text(&member["node"]))
+            ),
             Some("remove-node") => format!("{} {}", short(&text(&it["node"])), text(&it["reason"])),
             _ => format!("entry {} {}", it["index"], text(&it["reason"])),
         };
-        let by: Vec<String> = it["by"].as_array().into_iter().flatten().map(|by| {
-            by["name"].as_str().map_or_else(|| short(&text(&by["node"])), str::to_owned)
-        }).collect();
+        let by: Vec<String> = it["by"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|by| {
+                by["name"]
+                    .as_str()
+                    .map_or_else(|| short(&text(&by["node"])), str::to_owned)
+            })
+            .collect();
         let ready = match (it["mark"].as_str(), it["ready_height"].as_u64()) {
             (Some("add-node"), Some(height)) => format!("follows the log to block {height}"),
             (Some("add-node"), None) => "not yet: start it with the same genesis".into(),
             _ => "-".into(),
         };
-        table.row([text(&it["mark"]), what, by.join(", "), it["needed"].to_string(), ready]);
+        table.row([
+            text(&it["mark"]),
+            what,
+            by.join(", "),
+            it["needed"].to_string(),
+            ready,
+        ]);
     }
     match table.is_empty() {
         true => "nothing waits for consent\n".to_owned(),

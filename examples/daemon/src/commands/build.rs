@@ -73,8 +73,17 @@ pub(crate) struct Wait {
 pub(crate) async fn run(session: &Session, command: Command) -> Result<ExitCode, Failure> {
     let client = session.daemon()?;
     let (spec, wait) = match command {
-        Command::Docker { image, registry, platform, wait } => (docker(&image, registry.as_deref(), platform)?, wait),
-        Command::Maven { coordinates, repository, wait } => (maven(&coordinates, repository.as_deref())?, wait),
+        Command::Docker {
+            image,
+            registry,
+            platform,
+            wait,
+        } => (docker(&image, registry.as_deref(), platform)?, wait),
+        Command::Maven {
+            coordinates,
+            repository,
+            wait,
+        } => (maven(&coordinates, repository.as_deref())?, wait),
         Command::Status { id: None, .. } => return list(session, &client).await,
         Command::Status { id: Some(id), wait } => {
             let (value, build) = find(&client, &id).await?;
@@ -93,14 +102,20 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<ExitCode,
 }
 
 /// The spec of an image as users write it.
-fn docker(image: &str, registry: Option<&str>, platforms: Vec<String>) -> Result<BuildSpec, Failure> {
+fn docker(
+    image: &str,
+    registry: Option<&str>,
+    platforms: Vec<String>,
+) -> Result<BuildSpec, Failure> {
     let full = match registry {
         Some(registry) => format!("{registry}/{image}"),
         None => image.to_owned(),
     };
-    let parsed: ImageReference = full
-        .parse()
-        .map_err(|it: kogge::proto::package::docker::ReferenceError| Failure::input(it.to_string()))?;
+    let parsed: ImageReference =
+        full.parse()
+            .map_err(|it: kogge::proto::package::docker::ReferenceError| {
+                Failure::input(it.to_string())
+            })?;
     let label = parsed.name.registry();
     let label = (label != DEFAULT_REGISTRY).then_some(label);
     let reference = match parsed.pointer {
@@ -123,7 +138,9 @@ fn maven(text: &str, repository: Option<&str>) -> Result<BuildSpec, Failure> {
 ///
 /// [`Failure`] if the node does not take it.
 pub(crate) async fn request(client: &Client, spec: &BuildSpec) -> Result<Value, Failure> {
-    client.post("/api/builds", &json!({"spec": spec.to_string()})).await
+    client
+        .post("/api/builds", &json!({"spec": spec.to_string()}))
+        .await
 }
 
 /// Reads the answer about a build.
@@ -142,11 +159,18 @@ async fn find(client: &Client, prefix: &str) -> Result<(Value, Build), Failure> 
     for value in all {
         let build = parse(&value)?;
         if build.id.starts_with(prefix) && found.replace((value, build)).is_some() {
-            return Err(Failure::input(format!("several builds begin with {prefix}; give more digits")));
+            return Err(Failure::input(format!(
+                "several builds begin with {prefix}; give more digits"
+            )));
         }
     }
     let hint = "see `kogge build status`";
-    found.ok_or_else(|| Failure::new("not-found", format!("this node knows no build {prefix}; {hint}")))
+    found.ok_or_else(|| {
+        Failure::new(
+            "not-found",
+            format!("this node knows no build {prefix}; {hint}"),
+        )
+    })
 }
 
 /// Waits for the outcome and shows it.
@@ -160,7 +184,8 @@ async fn finish(session: &Session, client: &Client, id: &str) -> Result<ExitCode
             drop(progress);
             return show(session, &value, &build);
         }
-        let progress = progress.get_or_insert_with(|| Progress::waiting(session.output, &build.spec));
+        let progress =
+            progress.get_or_insert_with(|| Progress::waiting(session.output, &build.spec));
         progress.message(&summary(&build, session.output.is_live()));
         async_io::Timer::after(POLL_INTERVAL).await;
     }
@@ -169,7 +194,10 @@ async fn finish(session: &Session, client: &Client, id: &str) -> Result<ExitCode
 /// One line about a build under way; bytes only where lines can change in place.
 fn summary(build: &Build, with_bytes: bool) -> String {
     let mut text = match build.agreeing {
-        Some(agreeing) => format!("{}, {agreeing} of {} needed agree", build.state, build.quorum),
+        Some(agreeing) => format!(
+            "{}, {agreeing} of {} needed agree",
+            build.state, build.quorum
+        ),
         None => build.state.clone(),
     };
     let parts = build.nodes.iter().filter_map(|it| it.progress());
@@ -182,21 +210,37 @@ fn summary(build: &Build, with_bytes: bool) -> String {
 
 fn show(session: &Session, value: &Value, build: &Build) -> Result<ExitCode, Failure> {
     session.output.show(value, render(build))?;
-    Ok(if build.state == "failed" { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if build.state == "failed" {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn render(build: &Build) -> String {
     let mut text = match (&build.index, &build.reason) {
         (Some(index), _) => format!("{} is in the log, entry {index}\n", clean(&build.spec)),
-        (None, Some(reason)) => format!("{} failed: {}\n", clean(&build.spec), clean(&reason.message)),
+        (None, Some(reason)) => format!(
+            "{} failed: {}\n",
+            clean(&build.spec),
+            clean(&reason.message)
+        ),
         (None, None) => format!("{}: {}\n", clean(&build.spec), clean(&build.message)),
     };
-    let differences = build.reason.as_ref().map(|it| it.differences.as_slice()).unwrap_or_default();
+    let differences = build
+        .reason
+        .as_ref()
+        .map(|it| it.differences.as_slice())
+        .unwrap_or_default();
     if !differences.is_empty() {
         let mut table = Table::new(&["what differs", "got", "by"]);
         for difference in differences {
             for (at, values) in difference.values.iter().enumerate() {
-                let what = if at == 0 { difference.what.clone() } else { String::new() };
+                let what = if at == 0 {
+                    difference.what.clone()
+                } else {
+                    String::new()
+                };
                 table.row([what, values.value.clone(), values.nodes.join(", ")]);
             }
         }
@@ -222,7 +266,9 @@ async fn list(session: &Session, client: &Client) -> Result<ExitCode, Failure> {
         table.row([short(&build.id), build.spec, build.message]);
     }
     let text = match table.is_empty() {
-        true => "no builds; ask for one with `kogge build docker` or `kogge build maven`\n".to_owned(),
+        true => {
+            "no builds; ask for one with `kogge build docker` or `kogge build maven`\n".to_owned()
+        }
         false => table.render(),
     };
     session.output.show(&all, text)?;
@@ -238,7 +284,11 @@ mod tests {
         for (image, registry, expected) in [
             ("demo:1.0", None, "docker library/demo:1.0"),
             ("library/demo", None, "docker library/demo:latest"),
-            ("r.test:5000/team/app:2", None, "docker r.test:5000/team/app:2"),
+            (
+                "r.test:5000/team/app:2",
+                None,
+                "docker r.test:5000/team/app:2",
+            ),
             ("team/app:2", Some("r.test"), "docker r.test/team/app:2"),
         ] {
             let spec = docker(image, registry, Vec::new()).unwrap();
@@ -246,7 +296,10 @@ mod tests {
         }
         let platforms = vec!["linux/arm64".into(), "linux/amd64".into()];
         let spec = docker("demo:1.0", None, platforms).unwrap();
-        assert_eq!(spec.to_string(), "docker library/demo:1.0 linux/amd64,linux/arm64");
+        assert_eq!(
+            spec.to_string(),
+            "docker library/demo:1.0 linux/amd64,linux/arm64"
+        );
         assert_eq!(maven("g:a:1", None).unwrap().to_string(), "maven g:a:1");
         for bad in ["Demo", "", "a b"] {
             assert!(docker(bad, None, Vec::new()).is_err(), "{bad}");

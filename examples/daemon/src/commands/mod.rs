@@ -3,7 +3,6 @@
 mod authorize;
 mod build;
 mod config;
-mod demo;
 mod doctor;
 mod fetch;
 mod log;
@@ -57,8 +56,6 @@ pub(crate) enum Command {
     Config(config::Command),
     /// Look for what may keep the node from working, and say what to do
     Doctor,
-    /// Run a network of six nodes on this machine and send real artifacts through it
-    Demo(demo::Args),
 }
 
 /// Does it.
@@ -81,7 +78,6 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<ExitCode,
         Command::Network(command) => network::run(session, command).await.map(done),
         Command::Config(command) => config::run(session, &command).map(done),
         Command::Doctor => doctor::run(session).await,
-        Command::Demo(args) => demo::run(session, args).await,
     }
 }
 

@@ -20,7 +20,9 @@ pub(crate) async fn run(session: &Session) -> Result<(), Failure> {
 }
 
 fn render(peers: &[PeerStatus]) -> String {
-    let mut table = Table::new(&["peer", "name", "state", "height", "rtt", "received", "sent", "address"]);
+    let mut table = Table::new(&[
+        "peer", "name", "state", "height", "rtt", "received", "sent", "address",
+    ]);
     for it in peers {
         let state = match &it.reason {
             Some(reason) => format!("{}: {reason}", it.state),
@@ -38,7 +40,8 @@ fn render(peers: &[PeerStatus]) -> String {
         ]);
     }
     if table.is_empty() {
-        return "no peers; name some in `peers` of the configuration, or with `kogge up --peer`\n".into();
+        return "no peers; name some in `peers` of the configuration, or with `kogge up --peer`\n"
+            .into();
     }
     table.render()
 }

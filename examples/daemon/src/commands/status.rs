@@ -26,30 +26,59 @@ pub(crate) fn render(status: &Status, now: u64) -> String {
     let age = span(now.saturating_sub(status.started.as_millis()));
     let ready = if status.ready { "ready" } else { "starting" };
     let node = short(&status.node.to_string());
-    fields.add("node", format!("{node}, kogge {}, {ready}, up {age}", status.version));
+    fields.add(
+        "node",
+        format!("{node}, kogge {}, {ready}, up {age}", status.version),
+    );
     network(&mut fields, status);
     log(&mut fields, status, now);
     if let Some(it) = &status.consensus {
-        let connected = format!("{} of {} authorized nodes connected", it.connected, status.network.members.len());
+        let connected = format!(
+            "{} of {} authorized nodes connected",
+            it.connected,
+            status.network.members.len()
+        );
         match (&it.waiting, it.height) {
             (Some(waiting), _) => fields.add("agreement", format!("waits: {waiting}")),
-            (None, Some(height)) => fields.add("agreement", format!("decides block {height}, {connected}")),
+            (None, Some(height)) => {
+                fields.add("agreement", format!("decides block {height}, {connected}"))
+            }
             (None, None) => fields.add("agreement", format!("idle, {connected}")),
         }
     }
     fields.add("peers", format!("{} connected", status.peers));
     let (store, moved) = (&status.store, &status.transfer);
-    let pinned = if store.pinned == 0 { String::new() } else { format!(", {} pinned", bytes(store.pinned)) };
+    let pinned = if store.pinned == 0 {
+        String::new()
+    } else {
+        format!(", {} pinned", bytes(store.pinned))
+    };
     fields.add(
         "store",
-        format!("{}, {} of {}{pinned}", count(store.artifacts, "artifact"), bytes(store.bytes), bytes(store.quota)),
+        format!(
+            "{}, {} of {}{pinned}",
+            count(store.artifacts, "artifact"),
+            bytes(store.bytes),
+            bytes(store.quota)
+        ),
     );
     fields.add(
         "moved",
-        format!("{} from peers, {} to peers, {} from upstreams", bytes(moved.received), bytes(moved.sent), bytes(moved.upstream)),
+        format!(
+            "{} from peers, {} to peers, {} from upstreams",
+            bytes(moved.received),
+            bytes(moved.sent),
+            bytes(moved.upstream)
+        ),
     );
     if 0 < moved.bad_proofs + moved.spurious {
-        fields.add("refused", format!("{} with bad proofs, {} unasked", moved.bad_proofs, moved.spurious));
+        fields.add(
+            "refused",
+            format!(
+                "{} with bad proofs, {} unasked",
+                moved.bad_proofs, moved.spurious
+            ),
+        );
     }
     if 0 < status.builds_open {
         fields.add("builds", format!("{} open", status.builds_open));
@@ -62,7 +91,14 @@ pub(crate) fn render(status: &Status, now: u64) -> String {
 
 fn network(fields: &mut Fields, status: &Status) {
     let network = &status.network;
-    fields.add("network", format!("{}, chain {}", network.name, short(&network.chain.to_string())));
+    fields.add(
+        "network",
+        format!(
+            "{}, chain {}",
+            network.name,
+            short(&network.chain.to_string())
+        ),
+    );
     let role = match &network.me {
         Some(name) => format!("this node is authorized as {name}"),
         None => "this node is a regular node".to_owned(),
@@ -88,12 +124,23 @@ fn log(fields: &mut Fields, status: &Status, now: u64) {
     } else {
         String::new()
     };
-    let (height, size) = (log.height, count(log.size, "leaf").replace("leafs", "leaves"));
-    fields.add("log", format!("{}, block {height}{progress}, {size}", log.state));
+    let (height, size) = (
+        log.height,
+        count(log.size, "leaf").replace("leafs", "leaves"),
+    );
+    fields.add(
+        "log",
+        format!("{}, block {height}{progress}, {size}", log.state),
+    );
     match &log.checkpoint {
         Some(it) => fields.add(
             "",
-            format!("checkpoint of {} leaves by {}, {}", it.size, it.signers, ago(it.time.as_millis(), now)),
+            format!(
+                "checkpoint of {} leaves by {}, {}",
+                it.size,
+                it.signers,
+                ago(it.time.as_millis(), now)
+            ),
         ),
         None => fields.add("", "no checkpoint yet"),
     }

@@ -155,6 +155,10 @@ impl File {
 
 /// Names of nodes, joined; a node without a name by the beginning of its id.
 pub(crate) fn names(nodes: &[Attestor]) -> String {
-    let name = |it: &Attestor| it.name.clone().unwrap_or_else(|| crate::text::short(&it.node));
+    let name = |it: &Attestor| {
+        it.name
+            .clone()
+            .unwrap_or_else(|| crate::text::short(&it.node))
+    };
     nodes.iter().map(name).collect::<Vec<_>>().join(", ")
 }

@@ -37,12 +37,16 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     };
     let text = client.text(&format!("/api/log/{index}/waybill")).await?;
     let Some(path) = args.output else {
-        return session.output.show(&json!({"index": index, "waybill": text}), &text);
+        return session
+            .output
+            .show(&json!({"index": index, "waybill": text}), &text);
     };
     files::write(&path, text.as_bytes())?;
     let hint = "check it with `kogge verify FILE --waybill";
     let told = format!("wrote {}; {hint} {}`\n", path.display(), path.display());
-    session.output.show(&json!({"index": index, "path": path}), told)
+    session
+        .output
+        .show(&json!({"index": index, "path": path}), told)
 }
 
 /// The index of the file that is meant.
@@ -57,10 +61,17 @@ async fn find(client: &Client, what: &str, file: Option<&str>) -> Result<u64, Fa
         .collect();
     match found.as_slice() {
         [one] => Ok(one.index),
-        [] => Err(Failure::new("not-found", format!("{} has no such file", why.package))),
+        [] => Err(Failure::new(
+            "not-found",
+            format!("{} has no such file", why.package),
+        )),
         some => {
             let names: Vec<&str> = some.iter().map(|it| it.file.as_str()).take(20).collect();
-            let message = format!("{} has several files; choose one with --file: {}", why.package, names.join(", "));
+            let message = format!(
+                "{} has several files; choose one with --file: {}",
+                why.package,
+                names.join(", ")
+            );
             Err(Failure::input(message))
         }
     }

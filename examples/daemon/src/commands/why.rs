@@ -31,17 +31,33 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
 ///
 /// [`Failure`] if it is not in the log.
 pub(crate) async fn ask(client: &Client, what: &str) -> Result<(Value, Why), Failure> {
-    let value: Value = client.get(&with_params("/api/why", [("what", what)])).await?;
+    let value: Value = client
+        .get(&with_params("/api/why", [("what", what)]))
+        .await?;
     let why = serde_json::from_value(value.clone());
-    Ok((value, why.map_err(|it| Failure::new("version", it.to_string()))?))
+    Ok((
+        value,
+        why.map_err(|it| Failure::new("version", it.to_string()))?,
+    ))
 }
 
 fn render(why: &Why, now: u64) -> String {
     let mut fields = Fields::default();
     fields.add("package", &why.package);
     if let Some(tag) = &why.tag {
-        fields.add("tag", format!("{}/{}:{}", tag.registry, tag.repository, tag.tag));
-        fields.add("", format!("pointed to {} at {}, entry {}", tag.digest, ago(tag.time, now), tag.index));
+        fields.add(
+            "tag",
+            format!("{}/{}:{}", tag.registry, tag.repository, tag.tag),
+        );
+        fields.add(
+            "",
+            format!(
+                "pointed to {} at {}, entry {}",
+                tag.digest,
+                ago(tag.time, now),
+                tag.index
+            ),
+        );
     }
     let attestors = match why.attested_by.as_slice() {
         [] => "nobody".to_owned(),
@@ -54,7 +70,12 @@ fn render(why: &Why, now: u64) -> String {
     match &why.checkpoint {
         Some(it) => fields.add(
             "checkpoint",
-            format!("{} leaves, cosigned by {}, {}", it.size, it.signers, ago(it.time, now)),
+            format!(
+                "{} leaves, cosigned by {}, {}",
+                it.size,
+                it.signers,
+                ago(it.time, now)
+            ),
         ),
         None => fields.add("checkpoint", "none yet"),
     }
@@ -80,7 +101,11 @@ pub(crate) fn came_from(file: &File) -> String {
     let total: u64 = origin.sources.iter().map(|it| it.bytes).sum();
     let share = |bytes: u64| bytes.saturating_mul(100) / total.max(1);
     let source = |it: &crate::commands::view::Part| {
-        let name = if it.source.len() == 64 { short(&it.source) } else { it.source.clone() };
+        let name = if it.source.len() == 64 {
+            short(&it.source)
+        } else {
+            it.source.clone()
+        };
         format!("{name} {} %", share(it.bytes))
     };
     let sources: Vec<String> = origin.sources.iter().map(source).collect();
