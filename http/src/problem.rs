@@ -184,7 +184,7 @@ impl From<LogError> for Problem {
             | LogError::Store(
                 StoreError::Behind { .. } | StoreError::Busy(_) | StoreError::Closed,
             ) => Self::unavailable(message),
-            LogError::Store(_) | LogError::Waybill(_) | LogError::Proof(_) => {
+            LogError::Store(_) | LogError::Members(_) | LogError::Waybill(_) | LogError::Proof(_) => {
                 Self::new(Fault::Internal, message)
             }
         }
