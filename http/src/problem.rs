@@ -184,9 +184,10 @@ impl From<LogError> for Problem {
             | LogError::Store(
                 StoreError::Behind { .. } | StoreError::Busy(_) | StoreError::Closed,
             ) => Self::unavailable(message),
-            LogError::Store(_) | LogError::Members(_) | LogError::Waybill(_) | LogError::Proof(_) => {
-                Self::new(Fault::Internal, message)
-            }
+            LogError::Store(_)
+            | LogError::Members(_)
+            | LogError::Waybill(_)
+            | LogError::Proof(_) => Self::new(Fault::Internal, message),
         }
     }
 }
