@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::base::codec;
 use crate::net::{Net, Spawn};
@@ -31,6 +32,9 @@ pub const GENESIS_FILE: &str = "genesis.cbor";
 
 /// Longest genesis file. Unit: bytes.
 const GENESIS_BYTES_MAX: u64 = 1 << 20;
+
+/// How long the start waits for the index to catch up with the log.
+const INDEX_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Provable faults that wait for the loop; further ones are lost.
 const FAULTS_MAX: usize = 256;
@@ -266,6 +270,8 @@ fn recover(
     if recovery.lost_count != 0 || recovery.is_index_rebuilt {
         tracing::warn!(?recovery, "the data directory was repaired");
     }
+    // What was appended last before a stop is indexed at once; a rebuild is not waited for.
+    store.index().wait(INDEX_TIMEOUT);
     let keys = keys::load_or_create(&config.data_dir)?;
     let genesis = choose_genesis(&config.data_dir, network, &keys, wall)?;
     let state = match store.chain().state()? {

@@ -1,5 +1,6 @@
 //! An artifact on its way to the disk, readable as far as it has come.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use event_listener::Event;
@@ -74,11 +75,12 @@ impl Arrival {
         self.state().end.clone()
     }
 
-    /// Writes verified pieces; they become readable. Blocks on the disk.
-    pub(crate) fn write(&self, pieces: Vec<Verified<Vec<u8>>>) -> Result<(), StoreError> {
+    /// Writes verified pieces; they become readable. Returns the bytes that were not here before.
+    /// Blocks on the disk.
+    pub(crate) fn write(&self, pieces: Vec<Verified<Vec<u8>>>) -> Result<u64, StoreError> {
         let staging = self.staging.read().unwrap_or_else(PoisonError::into_inner);
         let Some(staging) = staging.as_ref() else {
-            return Ok(()); // Finished meanwhile: a group that came twice.
+            return Ok(0); // Finished meanwhile: a group that came twice.
         };
         let mut groups = Ranges::new();
         for piece in pieces {
@@ -91,13 +93,20 @@ impl Arrival {
             }
         }
         let mut state = self.state();
+        let mut fresh = 0;
         for run in groups.iter() {
             staging.mark(run.clone());
+            let known = state.have.intersect(&Ranges::from(run.clone()));
+            let bytes = |it: Range<u64>| {
+                let bytes = byte_range(self.size, &it);
+                bytes.end - bytes.start
+            };
+            fresh += bytes(run.clone()) - known.iter().map(bytes).sum::<u64>();
             state.have.insert(run);
         }
         drop(state);
         self.changed.notify(usize::MAX);
-        Ok(())
+        Ok(fresh)
     }
 
     /// Makes what was written so far survive a crash, and says what that is. Blocks on the disk.

@@ -118,6 +118,7 @@ impl Driver {
         let config = Config {
             progress_timeout: hub.limits.fetch_timeout,
             sources_max: SOURCES_MAX,
+            rate_max: hub.limits.download,
             ..Config::default()
         };
         let mut effects = Vec::new();
@@ -241,9 +242,9 @@ impl Driver {
 
     async fn report(&mut self, source: NodeId, report: Report) -> Result<(), FetchError> {
         match report {
-            Report::Arrived { id, groups, bytes } => {
-                self.loose += bytes;
-                *self.came.entry(source).or_default() += bytes;
+            Report::Arrived { id, groups, fresh } => {
+                self.loose += fresh;
+                *self.came.entry(source).or_default() += fresh;
                 self.feed(Input::Arrived { id, groups });
             }
             Report::Ended { id } => self.feed(Input::Ended { id }),

@@ -26,6 +26,9 @@ const UNLOGGED_MAX: usize = 4_096;
 /// How long the keeper waits when the network has too many commands.
 const BUSY_RETRY: Duration = Duration::from_millis(200);
 
+/// How long a pool thread waits at a time for an index that is being rebuilt.
+const INDEX_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Name space of the origins in the store.
 pub(crate) const ORIGINS: &str = "origin";
 
@@ -100,6 +103,15 @@ impl Keeper {
 
     /// Tells what is stored, and forgets the origins of what is not.
     async fn boot(&self) {
+        loop {
+            let store = self.store.clone();
+            let wait = move || store.index().wait(INDEX_INTERVAL);
+            match self.pool.run(wait).await {
+                Ok(true) => break,
+                Ok(false) => (),
+                Err(_) => return,
+            }
+        }
         let mut after = Some(None);
         while let Some(from) = after.filter(|_| self.shares) {
             let store = self.store.clone();

@@ -78,7 +78,8 @@ pub(crate) enum Report {
     Arrived {
         id: u64,
         groups: std::ops::Range<u64>,
-        bytes: u64,
+        /// Bytes that were not here before.
+        fresh: u64,
     },
     /// The request ended.
     Ended { id: u64 },
@@ -340,17 +341,15 @@ impl<W: AsyncWrite + Unpin> Lane<W> {
         let (arrival, pool) = (open.arrival.clone(), self.pool.clone());
         let (peer, peers) = (self.peer, self.peers.clone());
         self.writing = Some(Box::pin(async move {
-            let problem = match pool.run(move || arrival.write(pieces)).await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(error) => Some(error.to_string()),
-            };
-            let report = match problem {
-                Some(problem) => Report::Disk { problem },
-                None => {
+            let written = pool.run(move || arrival.write(pieces)).await;
+            let disk = |problem: String| Report::Disk { problem };
+            let report = match written {
+                Ok(Ok(fresh)) => {
                     peers.received(&peer, bytes);
-                    Report::Arrived { id, groups, bytes }
+                    Report::Arrived { id, groups, fresh }
                 }
+                Ok(Err(error)) => disk(error.to_string()),
+                Err(error) => disk(error.to_string()),
             };
             (to, report)
         }));
