@@ -124,6 +124,7 @@ impl Problem {
     }
 
     /// What went wrong.
+    #[cfg(test)]
     pub(crate) const fn fault(&self) -> Fault {
         self.fault
     }
