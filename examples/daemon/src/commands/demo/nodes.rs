@@ -41,6 +41,9 @@ struct Process {
 /// All of them, authorized ones first.
 pub(crate) struct Nodes {
     all: Vec<Process>,
+    asker: Client,
+    reader: LocalNode,
+    reader_client: Client,
     clock: kogge::node::clock::Clock,
 }
 
@@ -57,9 +60,17 @@ impl Nodes {
             .into_iter()
             .map(|it| Process::start(&program, it))
             .collect();
+        let all = all?;
+        let mut regular = all.iter().filter(|it| !it.node.is_authorized);
+        let (Some(asker), Some(reader)) = (regular.next(), regular.next()) else {
+            return Err(Failure::input("the demo needs two regular nodes"));
+        };
         let mut nodes = Self {
-            all: all?,
+            asker: asker.client.clone(),
+            reader: reader.node.clone(),
+            reader_client: reader.client.clone(),
             clock: session.clock,
+            all,
         };
         let mut progress = Progress::steps(session.output, "nodes ready", count as u64);
         let end = nodes.millis() + READY_TIMEOUT_MS;
@@ -93,25 +104,19 @@ impl Nodes {
         self.all.iter().map(|it| &it.node).collect()
     }
 
-    /// The regular node that asks for packages.
+    /// The owner's client of the regular node that asks for packages.
     pub(crate) fn asker(&self) -> &Client {
-        let regular = self.all.iter().find(|it| !it.node.is_authorized);
-        &regular.unwrap_or_else(|| self.last()).client
+        &self.asker
     }
 
     /// The regular node that gets them.
     pub(crate) fn reader(&self) -> &LocalNode {
-        &self.last().node
+        &self.reader
     }
 
     /// The owner's client of [`Nodes::reader`].
     pub(crate) fn reader_client(&self) -> &Client {
-        &self.last().client
-    }
-
-    #[expect(clippy::expect_used, reason = "a plan has at least one node")]
-    fn last(&self) -> &Process {
-        self.all.last().expect("at least one node")
+        &self.reader_client
     }
 
     /// Names of the nodes by their ids.
@@ -169,10 +174,6 @@ impl Process {
         let child = Command::new(program)
             .arg("--data-dir")
             .arg(&node.folder)
-            .args([
-                "--config".as_ref(),
-                node.folder.join("kogge.toml").as_os_str(),
-            ])
             .args(["up", "--until-eof"])
             .stdin(Stdio::piped())
             .stdout(log.try_clone().during(what())?)

@@ -25,13 +25,15 @@ const FOLLOW_TIMEOUT_MS: u64 = 60_000;
 /// Time between two looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A package that is in the log.
+/// A package that was asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Added {
     /// What users call it: `library/demo:1.0`, `g:a:v`.
     pub(crate) what: String,
     /// Whether it is an image.
     pub(crate) is_image: bool,
+    /// Why it is not in the log; `None` if it is.
+    pub(crate) problem: Option<String>,
 }
 
 /// Asks for the images and packages of the kit, and waits until they are committed and the reading
@@ -39,7 +41,7 @@ pub(crate) struct Added {
 ///
 /// # Errors
 ///
-/// [`Failure`] with the reason of the first build that failed.
+/// [`Failure`] if a node does not answer; why a build failed is told with its package.
 pub(crate) async fn add(
     session: &Session,
     nodes: &Nodes,
@@ -51,17 +53,19 @@ pub(crate) async fn add(
         .iter()
         .take(PACKAGES_MAX)
         .map(|it| (it, false));
-    let wanted: Vec<Added> = images
+    let mut wanted: Vec<Added> = images
         .chain(packages)
         .map(|(what, is_image)| Added {
             what: what.clone(),
             is_image,
+            problem: None,
         })
         .collect();
     let end = nodes.millis() + BUILDS_TIMEOUT_MS;
     let mut progress = Progress::steps(session.output, "packages in the log", wanted.len() as u64);
-    let mut open = BTreeMap::new();
-    for it in &wanted {
+    let (mut open, mut finished) = (BTreeMap::new(), 0);
+    for at in 0..wanted.len() {
+        let Some(it) = wanted.get(at) else { break };
         let kind = if it.is_image { "docker" } else { "maven" };
         let spec: BuildSpec = format!("{kind} {}", it.what).parse()?;
         // A node takes so many requests at once; the rest waits for its turn.
@@ -73,48 +77,55 @@ pub(crate) async fn add(
                 answered => break answered?,
             }
         };
-        open.insert(parse(&value)?.id, it.what.clone());
-        progress.set(done(nodes, &mut open, wanted.len()).await?);
+        open.insert(parse(&value)?.id, at);
+        finished += take_finished(nodes, &mut open, &mut wanted).await?;
+        progress.set(finished);
     }
-    while !open.is_empty() {
-        progress.set(done(nodes, &mut open, wanted.len()).await?);
-        if end < nodes.millis() {
-            let waiting: Vec<&str> = open.values().map(String::as_str).collect();
-            let message = format!(
-                "not in the log within {} s: {}",
-                BUILDS_TIMEOUT_MS / 1_000,
-                waiting.join(", ")
-            );
-            return Err(Failure::new("timeout", message));
-        }
+    while !open.is_empty() && nodes.millis() < end {
         async_io::Timer::after(POLL_INTERVAL).await;
+        finished += take_finished(nodes, &mut open, &mut wanted).await?;
+        progress.set(finished);
+    }
+    for at in open.into_values() {
+        if let Some(it) = wanted.get_mut(at) {
+            it.problem = Some(format!(
+                "not in the log within {} s",
+                BUILDS_TIMEOUT_MS / 1_000
+            ));
+        }
     }
     drop(progress);
+    let good = wanted.iter().filter(|it| it.problem.is_none()).count();
+    let count = wanted.len();
     session
         .output
-        .note(format!("{} packages are in the log", wanted.len()));
+        .note(format!("{good} of {count} packages are in the log"));
     follow(nodes).await?;
     Ok(wanted)
 }
 
-/// Takes what is committed out of `open`; returns how many of `total` are.
-async fn done(
+/// Takes out of `open` what is finished, and notes why it failed; returns how many these are.
+async fn take_finished(
     nodes: &Nodes,
-    open: &mut BTreeMap<String, String>,
-    total: usize,
+    open: &mut BTreeMap<String, usize>,
+    wanted: &mut [Added],
 ) -> Result<u64, Failure> {
     let builds: Vec<Value> = nodes.asker().get("/api/builds").await?;
+    let mut finished = 0;
     for value in &builds {
         let build = parse(value)?;
         if build.is_final
-            && let Some(what) = open.remove(&build.id)
+            && let Some(at) = open.remove(&build.id)
         {
-            if build.state == "failed" {
-                return Err(Failure::new("build", format!("{what}: {}", build.message)));
+            finished += 1;
+            if build.state == "failed"
+                && let Some(it) = wanted.get_mut(at)
+            {
+                it.problem = Some(build.message);
             }
         }
     }
-    Ok((total - open.len().min(total)) as u64)
+    Ok(finished)
 }
 
 /// Waits until the reading node has what the asking node has, under a checkpoint.

@@ -37,6 +37,10 @@ pub(crate) async fn everything(
     let mut progress = Progress::steps(session.output, "packages fetched", added.len() as u64);
     let mut rows = Vec::new();
     for (at, it) in added.iter().enumerate() {
+        if let Some(problem) = &it.problem {
+            rows.push(Row::failed(&it.what, problem.clone()));
+            continue;
+        }
         let start = nodes.millis();
         let got = match it.is_image {
             true => image(&registry, owner, &it.what).await,
@@ -50,7 +54,10 @@ pub(crate) async fn everything(
         progress.set(at as u64 + 1);
     }
     drop(progress);
-    for it in added.iter().filter(|it| it.is_image) {
+    for it in added
+        .iter()
+        .filter(|it| it.is_image && it.problem.is_none())
+    {
         rows.extend(skopeo(nodes, &it.what, dir).await?);
     }
     Ok(rows)
