@@ -3,6 +3,7 @@
 mod authorize;
 mod build;
 mod config;
+mod demo;
 mod doctor;
 mod fetch;
 mod log;
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     Config(config::Command),
     /// Look for what may keep the node from working, and say what to do
     Doctor,
+    /// Run a network of six nodes on this machine and send real artifacts through it
+    Demo(demo::Args),
 }
 
 /// Does it.
@@ -78,6 +81,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<ExitCode,
         Command::Network(command) => network::run(session, command).await.map(done),
         Command::Config(command) => config::run(session, &command).map(done),
         Command::Doctor => doctor::run(session).await,
+        Command::Demo(args) => demo::run(session, args).await,
     }
 }
 
