@@ -12,7 +12,8 @@
 use crate::base::{NodeId, Time, WallTime};
 use crate::net::Protocol;
 use crate::node::event::Event;
-use crate::node::flow::engine::{Effect, Engine, Vault};
+use crate::node::flow::engine::Engine;
+use crate::node::flow::interface::{Effect, Vault};
 use crate::node::flow::recent::{Overlay, WAITING_MAX, Waiting};
 use crate::proto::chain::{Certificate, CheckedBlock, check};
 use crate::proto::log::entry::Entry;

@@ -17,8 +17,10 @@ mod connect;
 mod engine;
 mod gossip;
 mod head;
+mod interface;
 mod recent;
 mod submit;
 
-pub use engine::{Effect, Engine, Input, Setup, Snapshot, Vault};
+pub use engine::Engine;
 pub use gossip::Gossip;
+pub use interface::{Effect, Input, Setup, Snapshot, Vault};
