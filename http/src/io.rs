@@ -16,7 +16,23 @@ const READ_BYTES: usize = 8 * 1_024;
 ///
 /// Vectored writes are not offered: `writev` on a closed socket raises SIGPIPE, which would kill a
 /// C host.
-pub(crate) struct Io<T>(pub(crate) T);
+pub(crate) struct Io<T> {
+    socket: T,
+    stall_timeout: Duration,
+    stalled: Option<async_io::Timer>,
+}
+
+impl<T> Io<T> {
+    /// Wraps a socket. A client that takes no byte for `stall_timeout` while there is something to
+    /// send loses its connection.
+    pub(crate) fn new(socket: T, stall_timeout: Duration) -> Self {
+        Self {
+            socket,
+            stall_timeout,
+            stalled: None,
+        }
+    }
+}
 
 impl<T: AsyncRead + Unpin> hyper::rt::Read for Io<T> {
     fn poll_read(
@@ -27,7 +43,7 @@ impl<T: AsyncRead + Unpin> hyper::rt::Read for Io<T> {
         let mut chunk = [0; READ_BYTES];
         let wanted = READ_BYTES.min(buffer.remaining());
         let chunk = chunk.get_mut(..wanted).unwrap_or_default();
-        let count = ready!(Pin::new(&mut self.0).poll_read(cx, chunk))?;
+        let count = ready!(Pin::new(&mut self.socket).poll_read(cx, chunk))?;
         buffer.put_slice(chunk.get(..count).unwrap_or_default());
         Poll::Ready(Ok(()))
     }
@@ -39,15 +55,25 @@ impl<T: AsyncWrite + Unpin> hyper::rt::Write for Io<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        let it = &mut *self;
+        if let Poll::Ready(written) = Pin::new(&mut it.socket).poll_write(cx, bytes) {
+            it.stalled = None;
+            return Poll::Ready(written);
+        }
+        let timer = it
+            .stalled
+            .get_or_insert_with(|| async_io::Timer::after(it.stall_timeout));
+        Pin::new(timer)
+            .poll(cx)
+            .map(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_close(cx)
+        Pin::new(&mut self.socket).poll_close(cx)
     }
 }
 

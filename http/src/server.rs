@@ -1,27 +1,24 @@
-//! Accepting connections: TCP on loopback for everybody, a Unix socket for the owner.
+//! Serving connections, with limits on their number and on how long a client may take.
 
 use std::convert::Infallible;
-use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use async_io::Async;
 use futures_lite::{AsyncRead, AsyncWrite, future};
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 
 use crate::body::Body;
 use crate::io::{Io, Timer};
+use crate::listen::Listener;
+use crate::signal::{Signal, Watch, signal};
 
 /// Connections served at once; further ones are closed at once.
 const CONNECTIONS_MAX: usize = 1_024;
-
-/// How long a client may take to send a request head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest request head that is buffered. Unit: bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1_024;
@@ -29,26 +26,8 @@ const HEAD_BYTES_MAX: usize = 64 * 1_024;
 /// Silence after `accept` failed, mostly because descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why the front end cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum ListenError {
-    /// The TCP address is taken or not ours.
-    #[error("cannot listen for HTTP on {address}: {error}; set another `http.address`")]
-    Tcp {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// The Unix socket cannot be made.
-    #[error("cannot make the control socket {path}: {error}")]
-    Unix {
-        /// The socket's path.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-}
+/// How long [`Doors::close`] waits for responses under way before it cuts them off.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Who a connection belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -69,85 +48,184 @@ pub(crate) trait Answer: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Body>> + Send;
 }
 
-/// Opens a TCP listener.
-pub(crate) fn listen_tcp(address: SocketAddr) -> Result<Async<TcpListener>, ListenError> {
-    TcpListener::bind(address)
-        .and_then(Async::new)
-        .map_err(|error| ListenError::Tcp { address, error })
+/// Runs a future on an executor.
+pub(crate) type Spawn = Arc<dyn Fn(future::Boxed<()>) + Send + Sync>;
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// To send a request head; also between two requests of one connection.
+    pub(crate) head: Duration,
+    /// To take at least one byte of a response.
+    pub(crate) stall: Duration,
 }
 
-/// Makes the owner's socket at `path`, mode 0600, over a stale one if there is one.
-#[cfg(unix)]
-pub(crate) fn listen_unix(
-    path: PathBuf,
-) -> Result<Async<std::os::unix::net::UnixListener>, ListenError> {
-    use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::net::UnixListener;
-    let make = || {
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => (),
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            stall: Duration::from_secs(60),
         }
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        Async::new(listener)
-    };
-    make().map_err(|error| ListenError::Unix { path: path.clone(), error })
+    }
 }
 
-/// Serves connections that `accept` yields, until the future is dropped.
-pub(crate) async fn serve<S, F>(
-    accept: impl Fn() -> F,
-    client: Client,
-    answer: Arc<impl Answer>,
-    spawn: &(dyn Fn(future::Boxed<()>) + Send + Sync),
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Future<Output = io::Result<S>>,
-{
-    let open = Arc::new(AtomicUsize::new(0));
-    loop {
-        let Ok(socket) = accept().await else {
-            async_io::Timer::after(ACCEPT_PAUSE).await;
-            continue;
+/// All listeners and connections of a front end.
+pub(crate) struct Doors {
+    hall: Arc<Hall>,
+    closing: Signal,
+    cutting: Signal,
+    /// Every task holds it; when the last lets go, `empty` is raised.
+    presence: Mutex<Option<Arc<Signal>>>,
+    empty: Watch,
+}
+
+/// What listeners and connections share.
+struct Hall {
+    spawn: Spawn,
+    patience: Patience,
+    open: AtomicUsize,
+    /// Raised: no new connections, no further requests.
+    closing: Watch,
+    /// Raised: cut off what still runs.
+    cutting: Watch,
+}
+
+impl Doors {
+    /// No listeners yet.
+    pub(crate) fn new(spawn: Spawn, patience: Patience) -> Self {
+        let (closing, closing_watch) = signal();
+        let (cutting, cutting_watch) = signal();
+        let (presence, empty) = signal();
+        let hall = Hall {
+            spawn,
+            patience,
+            open: AtomicUsize::new(0),
+            closing: closing_watch,
+            cutting: cutting_watch,
         };
-        if CONNECTIONS_MAX <= open.fetch_add(1, Ordering::SeqCst) {
-            open.fetch_sub(1, Ordering::SeqCst);
-            tracing::warn!(limit = CONNECTIONS_MAX, "too many HTTP connections");
-            continue;
+        Self {
+            hall: Arc::new(hall),
+            closing,
+            cutting,
+            presence: Mutex::new(Some(Arc::new(presence))),
+            empty,
         }
-        let (answer, open) = (answer.clone(), Open(open.clone()));
-        spawn(Box::pin(async move {
-            connection(socket, client, answer).await;
-            drop(open);
+    }
+
+    /// Raised when the doors close: endless responses end then.
+    pub(crate) fn closing(&self) -> Watch {
+        self.hall.closing.clone()
+    }
+
+    /// Serves what arrives at `listener`.
+    pub(crate) fn serve(&self, listener: impl Listener, client: Client, answer: Arc<impl Answer>) {
+        let Some(presence) = self.presence().clone() else {
+            return; // Closed already.
+        };
+        let hall = self.hall.clone();
+        (self.hall.spawn)(Box::pin(async move {
+            let accepting = async {
+                loop {
+                    let Some(socket) = hall.accept(&listener).await else {
+                        continue;
+                    };
+                    let (hall, answer, presence) = (hall.clone(), answer.clone(), presence.clone());
+                    (hall.clone().spawn)(Box::pin(async move {
+                        hall.connection(socket, client, answer).await;
+                        drop(presence);
+                    }));
+                }
+            };
+            future::or(hall.closing.raised(), accepting).await;
         }));
     }
+
+    /// Stops accepting, lets running responses finish, and cuts off what takes longer than
+    /// [`CLOSE_TIMEOUT`]. Again does nothing.
+    pub(crate) async fn close(&self) {
+        self.closing.raise();
+        drop(self.presence().take());
+        let patience = async {
+            async_io::Timer::after(CLOSE_TIMEOUT).await;
+            self.cutting.raise();
+            self.empty.raised().await;
+        };
+        future::or(self.empty.raised(), patience).await;
+    }
+
+    fn presence(&self) -> MutexGuard<'_, Option<Arc<Signal>>> {
+        self.presence.lock().unwrap_or_else(|it| it.into_inner())
+    }
+}
+
+/// A connection that counts.
+struct Guest<S> {
+    socket: S,
+    _place: Place,
 }
 
 /// Counts a connection for as long as it lives.
-struct Open(Arc<AtomicUsize>);
+struct Place(Arc<Hall>);
 
-impl Drop for Open {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-async fn connection<S>(socket: S, client: Client, answer: Arc<impl Answer>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = service_fn(|request| {
-        let answer = answer.clone();
-        async move { Ok::<_, Infallible>(answer.answer(client, request).await) }
-    });
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(Timer)
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(Io(socket), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "HTTP connection ended early");
+impl Hall {
+    /// The next connection; `None` if there is no room for it.
+    async fn accept<L: Listener>(self: &Arc<Self>, listener: &L) -> Option<Guest<L::Socket>> {
+        let socket = match listener.accept().await {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::debug!(%error, "cannot accept an HTTP connection");
+                async_io::Timer::after(ACCEPT_PAUSE).await;
+                return None;
+            }
+        };
+        let open = self.open.fetch_add(1, Ordering::SeqCst);
+        let _place = Place(self.clone());
+        if CONNECTIONS_MAX <= open {
+            tracing::warn!(limit = CONNECTIONS_MAX, "too many HTTP connections");
+            return None;
+        }
+        Some(Guest { socket, _place })
+    }
+
+    async fn connection<S>(&self, guest: Guest<S>, client: Client, answer: Arc<impl Answer>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|request| {
+            let answer = answer.clone();
+            async move { Ok::<_, Infallible>(answer.answer(client, request).await) }
+        });
+        let io = Io::new(guest.socket, self.patience.stall);
+        let mut served = pin!(
+            http1::Builder::new()
+                .timer(Timer)
+                .header_read_timeout(self.patience.head)
+                .max_buf_size(HEAD_BYTES_MAX)
+                .serve_connection(io, service)
+        );
+        let closing = async {
+            self.closing.raised().await;
+            None
+        };
+        let ended = match future::or(async { Some(served.as_mut().await) }, closing).await {
+            Some(ended) => ended,
+            None => {
+                served.as_mut().graceful_shutdown();
+                let cut = async {
+                    self.cutting.raised().await;
+                    Ok(())
+                };
+                future::or(served, cut).await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "HTTP connection ended early");
+        }
     }
 }

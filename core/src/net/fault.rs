@@ -53,7 +53,7 @@ fn name(peer: &PeerId) -> String {
 }
 
 /// An error with its causes, each told once.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(it) = cause {

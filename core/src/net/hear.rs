@@ -103,7 +103,8 @@ impl Task {
                     is_outbound,
                 };
                 self.emit(event, Some(connection));
-                if let Some(event) = self.identified.remove(&connection) {
+                let early = self.early.remove(&connection).unwrap_or_default();
+                for event in early.identified.into_iter().chain(early.ping) {
                     self.emit(event, None);
                 }
             }
@@ -112,7 +113,7 @@ impl Task {
                 self.emit(NetEvent::Disconnected { peer, reason }, None);
             }
             LinkEvent::Unused { connection, reason } => {
-                self.identified.remove(&connection);
+                self.early.remove(&connection);
                 if let Some(dial) = self.dials.remove(&connection) {
                     let fault = match reason {
                         DownReason::Replaced => DialFault::Duplicate,
@@ -235,7 +236,7 @@ impl Task {
         if is_live {
             self.emit(event, None);
         } else {
-            self.identified.insert(connection_id, event);
+            self.early.entry(connection_id).or_default().identified = Some(event);
         }
     }
 
@@ -263,9 +264,17 @@ impl Task {
     fn on_ping(&mut self, event: ping::Event) {
         let links = &mut self.swarm.behaviour_mut().links;
         let is_answered = !matches!(event.result, Err(ping::Failure::Timeout));
-        let is_live = links.on_ping(event.connection, is_answered);
-        if let (true, Ok(rtt), Some(peer)) = (is_live, event.result, id::node_id(&event.peer)) {
-            self.emit(NetEvent::Ping { peer, rtt }, None);
+        let Some(is_live) = links.on_ping(event.connection, is_answered) else {
+            return;
+        };
+        let (Ok(rtt), Some(peer)) = (event.result, id::node_id(&event.peer)) else {
+            return;
+        };
+        let told = NetEvent::Ping { peer, rtt };
+        if is_live {
+            self.emit(told, None);
+        } else {
+            self.early.entry(event.connection).or_default().ping = Some(told);
         }
     }
 }

@@ -168,17 +168,15 @@ impl Behaviour {
     }
 
     /// Counts an answer, or closes `connection` when [`UNANSWERED_MAX`] were missing. Whether it
-    /// carries a link.
-    pub(crate) fn on_ping(&mut self, connection: ConnectionId, is_answered: bool) -> bool {
-        let Some(it) = self.connections.get_mut(&connection) else {
-            return false;
-        };
+    /// carries a link; `None` if it is gone.
+    pub(crate) fn on_ping(&mut self, connection: ConnectionId, is_answered: bool) -> Option<bool> {
+        let it = self.connections.get_mut(&connection)?;
         it.unanswered = if is_answered { 0 } else { it.unanswered + 1 };
         let peer = it.peer;
         if it.unanswered >= UNANSWERED_MAX {
             self.close(connection, DownReason::Silent);
         }
-        self.is_live(connection, &peer)
+        Some(self.is_live(connection, &peer))
     }
 
     fn is_live(&self, connection: ConnectionId, peer: &NodeId) -> bool {

@@ -108,7 +108,7 @@ impl Net {
             observed: VecDeque::new(),
             listeners: HashMap::new(),
             dials: BTreeMap::new(),
-            identified: BTreeMap::new(),
+            early: BTreeMap::new(),
             queries: HashMap::new(),
             publisher: Publisher::default(),
             bans: BTreeMap::new(),
@@ -128,6 +128,13 @@ type Outgoing = (NetEvent, Option<ConnectionId>);
 pub(crate) struct Dial {
     pub(crate) peer: Option<NodeId>,
     pub(crate) address: Option<Multiaddr>,
+}
+
+/// What is known of a connection before it is a link.
+#[derive(Default)]
+pub(crate) struct Early {
+    pub(crate) identified: Option<NetEvent>,
+    pub(crate) ping: Option<NetEvent>,
 }
 
 /// A search for holders that the program asked for.
@@ -156,8 +163,8 @@ pub(crate) struct Task {
     pub(crate) observed: VecDeque<(Multiaddr, BTreeSet<NodeId>)>,
     pub(crate) listeners: HashMap<ListenerId, Multiaddr>,
     pub(crate) dials: BTreeMap<ConnectionId, Dial>,
-    /// What connections that are no links yet told about themselves.
-    pub(crate) identified: BTreeMap<ConnectionId, NetEvent>,
+    /// The latest of each kind that is to be told once a connection is a link.
+    pub(crate) early: BTreeMap<ConnectionId, Early>,
     pub(crate) queries: HashMap<libp2p::kad::QueryId, Search>,
     pub(crate) publisher: Publisher,
     bans: BTreeMap<NodeId, Instant>,

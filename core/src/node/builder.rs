@@ -12,6 +12,7 @@ use crate::node::clock::Clock;
 use crate::node::config::Config;
 use crate::node::executor::Pool;
 use crate::node::flow::Input;
+use crate::node::handle::{OriginRecord, UPSTREAM};
 use crate::node::pipeline::http::Request;
 use crate::node::pipeline::{
     Cancel, Client, Deposit, DepositWriter, Digests, FileFacts, HttpConfig, Images, Job, Maven,
@@ -20,6 +21,7 @@ use crate::node::pipeline::{
 };
 use crate::node::run::Internal;
 use crate::node::share::Peers;
+use crate::node::share::keep::News;
 use crate::node::status::Status;
 use crate::proto::build::{self, BuildId, BuildSpec, Built, Failure, FailureCode, Reference};
 use crate::proto::exchange::outboard::OutboardBuilder;
@@ -42,6 +44,7 @@ pub(crate) struct Builder {
     peers: Arc<Peers>,
     clock: Clock,
     reply: Sender<Internal>,
+    news: Sender<News>,
     /// Made at the first use: reading the machine's configuration takes time.
     upstream: Arc<OnceLock<Result<Arc<Tools>, PipelineError>>>,
     running: BTreeMap<(BuildId, u64), Cancel>,
@@ -62,6 +65,7 @@ impl Builder {
         peers: Arc<Peers>,
         clock: Clock,
         reply: Sender<Internal>,
+        news: Sender<News>,
     ) -> Self {
         let (upstream, unsaved) = (Arc::default(), Arc::default());
         let running = BTreeMap::new();
@@ -72,6 +76,7 @@ impl Builder {
             peers,
             clock,
             reply,
+            news,
             upstream,
             running,
             unsaved,
@@ -86,6 +91,8 @@ impl Builder {
         let deposit = BlobDeposit {
             store: self.store.clone(),
             peers: self.peers.clone(),
+            clock: self.clock,
+            news: self.news.clone(),
         };
         let progress = Reporter {
             id,
@@ -100,7 +107,7 @@ impl Builder {
             };
             let outcome =
                 tools().and_then(|tools| tools.upstream.run(&pipeline_spec(&spec)?, &job));
-            let result = outcome.map_err(|it| failure(&it)).and_then(|it| built(it));
+            let result = outcome.map_err(|it| failure(&it)).and_then(built);
             let _ = reply.send_blocking(Internal::Input(Input::BuildDone { id, run, result }));
         });
     }
@@ -369,6 +376,8 @@ impl Progress for Reporter {
 struct BlobDeposit {
     store: Arc<Store>,
     peers: Arc<Peers>,
+    clock: Clock,
+    news: Sender<News>,
 }
 
 struct BlobWriter {
@@ -378,6 +387,9 @@ struct BlobWriter {
     nodes_at: u64,
     at: u64,
     peers: Arc<Peers>,
+    clock: Clock,
+    begun: Time,
+    news: Sender<News>,
 }
 
 impl Deposit for BlobDeposit {
@@ -397,6 +409,9 @@ impl Deposit for BlobDeposit {
             nodes_at: 0,
             at: 0,
             peers: self.peers.clone(),
+            clock: self.clock,
+            begun: self.clock.now(),
+            news: self.news.clone(),
         }))
     }
 }
@@ -431,9 +446,15 @@ impl DepositWriter for BlobWriter {
         if hashed.root() != digests.blake3 || hashed.size() != digests.size {
             return Err(io::Error::other("the file changed while it was stored"));
         }
-        let Self { staging, .. } = *self;
+        let (root, size) = (digests.blake3, digests.size);
+        let sources = vec![(UPSTREAM.to_owned(), size)];
+        let origin = OriginRecord::new(&self.clock, self.begun, sources);
+        let Self { staging, news, .. } = *self;
         staging
-            .finish(digests.blake3, digests.sha256, digests.size)
-            .map_err(io::Error::other)
+            .finish(root, digests.sha256, size)
+            .map_err(io::Error::other)?;
+        // Waiting could take the threads that the keeper needs.
+        let _ = news.try_send(News::Stored { root, origin });
+        Ok(())
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use bytes::Bytes;
 
-use crate::base::{Algorithm, Blake3, Digest, NodeId, WallTime};
+use crate::base::{Algorithm, Blake3, Digest, NodeId, Time, WallTime};
 use crate::node::clock::Clock;
 use crate::node::config::Config;
 use crate::node::event::Event;
@@ -16,12 +16,13 @@ use crate::node::executor::{Pool, Tasks, Threads, with_timeout};
 use crate::node::log::{Log, LogError};
 use crate::node::run::Command;
 use crate::node::share::arrival::Arrival;
+use crate::node::share::keep::ORIGINS;
 use crate::node::share::{FetchError, Hub};
 use crate::node::shared::Shared;
 use crate::node::status::{PeerStatus, Status};
 use crate::proto::build::{BuildId, BuildSpec, BuildStatus, Refusal};
 use crate::proto::chain::Genesis;
-use crate::proto::log::entry::AddArtifact;
+use crate::proto::log::entry::{AddArtifact, Entry};
 use crate::proto::pool::{Change, Marks};
 use crate::store::{Blob, Store};
 
@@ -31,6 +32,9 @@ pub enum NodeError {
     /// The build was not taken.
     #[error(transparent)]
     Build(#[from] Refusal),
+    /// The entries were not taken.
+    #[error("the entries were not taken: {0}")]
+    Offer(String),
     /// The change was not taken.
     #[error("the change was not taken: {0}")]
     Change(String),
@@ -192,6 +196,18 @@ impl Node {
             .unwrap_or(Err(NodeError::Timeout(limit)))
     }
 
+    /// Offers entries with the attestations of authorized nodes for the next block, such as those
+    /// that another program collected. They enter the log once a quorum has attested them.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Offer`] if they are not a well-formed group, known, or there is no room.
+    pub async fn offer(&self, group: Vec<Entry>) -> Result<(), NodeError> {
+        self.ask(|reply| Command::Offer(group, reply))
+            .await?
+            .map_err(NodeError::Offer)
+    }
+
     /// The owner of this authorized node consents to a change.
     ///
     /// # Errors
@@ -262,15 +278,9 @@ impl Node {
         self.0.store.blobs().contains(blake3).unwrap_or(false)
     }
 
-    /// Where the stored bytes came from, if they came from peers.
+    /// Where the stored bytes came from, if that was noted.
     pub fn origin_of(&self, blake3: &Blake3) -> Option<OriginRecord> {
-        let bytes = self
-            .0
-            .store
-            .meta()
-            .get("origin", &blake3.0)
-            .ok()
-            .flatten()?;
+        let bytes = self.0.store.meta().get(ORIGINS, &blake3.0).ok().flatten()?;
         serde_json::from_slice(&bytes).ok()
     }
 
@@ -344,8 +354,26 @@ pub struct OriginRecord {
     pub fetched: WallTime,
     /// How long it took. Unit: milliseconds.
     pub millis: u64,
-    /// Bytes by source: a node, or `upstream`.
+    /// Bytes by source: a node's id, [`UPSTREAM`], or [`EARLIER`].
     pub sources: Vec<(String, u64)>,
+}
+
+/// The source of bytes that a pipeline fetched.
+pub const UPSTREAM: &str = "upstream";
+
+/// The source of bytes that were here from an attempt before a restart.
+pub const EARLIER: &str = "earlier";
+
+impl OriginRecord {
+    /// The record of something that began to come at `begun` and is here now.
+    pub(crate) fn new(clock: &Clock, begun: Time, sources: Vec<(String, u64)>) -> Self {
+        let took = clock.now().since(begun).as_millis();
+        Self {
+            fetched: clock.wall(),
+            millis: u64::try_from(took).unwrap_or(u64::MAX),
+            sources,
+        }
+    }
 }
 
 /// An open artifact; cheap to clone. Only verified bytes are given out.

@@ -21,6 +21,7 @@ use crate::node::vault::NodeVault;
 use crate::proto::build::{BuildId, BuildSpec, BuildStatus, Refusal};
 use crate::proto::heads::Verdict;
 use crate::proto::log::checkpoint::Checkpoint;
+use crate::proto::log::entry::Entry;
 use crate::proto::pool::Change;
 use crate::store::{Store, StoreError, Wal};
 
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     BuildStatus(BuildId, Sender<Option<BuildStatus>>),
     /// How all builds stand.
     Builds(Sender<Vec<BuildStatus>>),
+    /// Give a group to the pool.
+    Offer(Vec<Entry>, Sender<Result<(), String>>),
     /// Consent to a change.
     Mark(Change, Sender<Result<(), String>>),
     /// The changes that wait for consent.
@@ -98,6 +101,9 @@ impl Loop {
             tracing::error!(%reason, "the node stops");
         }
         self.shared.stopped(outcome.err());
+        // Nobody answers any more: who waits for an answer learns it by the dropped reply.
+        self.commands.close();
+        while self.commands.try_recv().is_ok() {}
         self.hub.close();
         self.builder.close();
         self.save().await;
@@ -187,6 +193,9 @@ impl Loop {
             Command::Builds(reply) => {
                 let _ = reply.try_send(self.engine.builds_machine().list().collect());
             }
+            Command::Offer(group, reply) => {
+                let _ = reply.try_send(self.engine.offer(now, wall, group));
+            }
             Command::Mark(change, reply) => {
                 let _ = reply.try_send(self.engine.mark(now, wall, change));
             }
@@ -201,11 +210,14 @@ impl Loop {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let input = match event {
             NetEvent::Listening { address } => {
-                self.shared.event(Event::Listening {
+                let event = Event::Listening {
                     address: address.to_string(),
-                });
+                };
                 self.listening.push(address);
-                self.listening_input()
+                // Who hears of it may look at the status at once.
+                let input = self.listening_input();
+                self.shared.event(event);
+                input
             }
             NetEvent::Expired { address } => {
                 self.listening.retain(|it| *it != address);
@@ -437,7 +449,12 @@ impl Loop {
             }
             Effect::RunBuild { id, run, spec } => self.builder.run(id, run, spec),
             Effect::CancelBuild { id, run } => self.builder.cancel(id, run),
-            Effect::Event(event) => self.shared.event(event),
+            Effect::Event(event) => {
+                if matches!(event, Event::Committed { .. }) {
+                    self.hub.committed();
+                }
+                self.shared.event(event);
+            }
             Effect::Fatal(reason) => return Err(reason),
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::base::codec;
 use crate::net::{Net, Spawn};
@@ -16,6 +17,7 @@ use crate::node::flow::{Engine, Setup};
 use crate::node::handle::{Inner, Node};
 use crate::node::keys::{self, KeyError};
 use crate::node::run::{COMMANDS_MAX, INTERNAL_MAX, Loop};
+use crate::node::share::keep::{self, Keeper, NEWS_MAX};
 use crate::node::share::{Hub, Peers};
 use crate::node::shared::Shared;
 use crate::node::vault::NodeVault;
@@ -28,6 +30,10 @@ pub const GENESIS_FILE: &str = "genesis.cbor";
 
 /// Longest genesis file. Unit: bytes.
 const GENESIS_BYTES_MAX: u64 = 1 << 20;
+
+/// How long the start waits for the index to catch up with the log; rebuilding takes about a second
+/// for 50,000 entries.
+const INDEX_TIMEOUT: Duration = Duration::from_secs(1_800);
 
 /// Provable faults that wait for the loop; further ones are lost.
 const FAULTS_MAX: usize = 256;
@@ -76,6 +82,11 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// The index does not catch up.
+    #[error(
+        "the index in {0} does not catch up with the log; delete the folder `index` in it and start again"
+    )]
+    Index(PathBuf),
     /// An internal call failed.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -159,6 +170,7 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
             what: "cannot start the network".into(),
             error,
         })?;
+    let (news, news_in) = async_channel::bounded(NEWS_MAX);
     let hub = Hub::new(
         net.clone(),
         tasks.clone(),
@@ -167,7 +179,17 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         peers.clone(),
         clock,
         config.limits.clone(),
+        news.clone(),
     );
+    keep::watch(&store, news.clone());
+    let keeper = Keeper {
+        store: store.clone(),
+        pool: pool.clone(),
+        net: net.clone(),
+        shares: config.limits.share,
+        news: news_in,
+    };
+    tasks.spawn(keeper.run());
     let (commands, commands_in) = async_channel::bounded(COMMANDS_MAX);
     let internal = async_channel::bounded(INTERNAL_MAX);
     let records = wal.records(state.height() + 1)?;
@@ -198,6 +220,7 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         peers,
         clock,
         internal.0.clone(),
+        news,
     );
     let run = Loop {
         engine,
@@ -247,6 +270,10 @@ fn recover(
     let (store, recovery) = Store::open(&config.data_dir, options)?;
     if recovery.lost_count != 0 || recovery.is_index_rebuilt {
         tracing::warn!(?recovery, "the data directory was repaired");
+    }
+    // The rules ask the index; a crash may have left it behind the log.
+    if !store.index().wait(INDEX_TIMEOUT) {
+        return Err(StartError::Index(config.data_dir.clone()));
     }
     let keys = keys::load_or_create(&config.data_dir)?;
     let genesis = choose_genesis(&config.data_dir, network, &keys, wall)?;

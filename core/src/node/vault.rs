@@ -1,6 +1,7 @@
 //! The engine's view of the store.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::base::{BlockId, Subject};
 use crate::node::flow::Vault;
@@ -8,7 +9,10 @@ use crate::proto::chain::{Binding, Ledger};
 use crate::proto::hello::{Chain, Tip};
 use crate::proto::log::entry::Entry;
 use crate::proto::sync::SyncBlock;
-use crate::store::{Store, StoreError};
+use crate::store::{Index, Store, StoreError};
+
+/// How long a look-up waits for the index.
+const INDEX_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Reads the store; remembers a read that failed, because absence must not be mistaken for it.
 pub(crate) struct NodeVault {
@@ -24,6 +28,17 @@ impl NodeVault {
         }
     }
 
+    /// Asks the index; waits if it is behind the log, as it is while a node catches up fast. That
+    /// holds the loop back until the index follows, which is what keeps its backlog small.
+    fn look_up<T: Default>(&self, ask: impl Fn(&Index) -> Result<T, StoreError>) -> T {
+        let index = self.store.index();
+        let first = ask(index);
+        self.read(match first {
+            Err(StoreError::Behind { .. }) if index.wait(INDEX_TIMEOUT) => ask(index),
+            answer => answer,
+        })
+    }
+
     fn read<T: Default>(&self, result: Result<T, StoreError>) -> T {
         result.unwrap_or_else(|error| {
             let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -35,11 +50,11 @@ impl NodeVault {
 
 impl Ledger for NodeVault {
     fn package(&self, purl: &str) -> Option<Subject> {
-        self.read(self.store.index().package_subject(purl))
+        self.look_up(|it| it.package_subject(purl))
     }
 
     fn tag(&self, registry: &str, repository: &str, tag: &str) -> Option<Binding> {
-        self.read(self.store.index().tag(registry, repository, tag))
+        self.look_up(|it| it.tag(registry, repository, tag))
             .map(|(_, it)| Binding::from(&it))
     }
 
@@ -48,7 +63,7 @@ impl Ledger for NodeVault {
         let is_artifact = leaf
             .and_then(|it| Entry::from_bytes(&it).ok())
             .is_some_and(|it| matches!(it, Entry::AddArtifact(_)));
-        is_artifact && self.read(self.store.index().removed(index)).is_none()
+        is_artifact && self.look_up(|it| it.removed(index)).is_none()
     }
 
     fn block(&self, height: u64) -> Option<BlockId> {
@@ -95,13 +110,13 @@ impl Vault for NodeVault {
     }
 
     fn package_index(&self, purl: &str) -> Option<u64> {
-        self.read(self.store.index().package(purl))
+        self.look_up(|it| it.package(purl))
             .first()
             .map(|it| it.index)
     }
 
     fn tag_index(&self, registry: &str, repository: &str, tag: &str) -> Option<u64> {
-        self.read(self.store.index().tag(registry, repository, tag))
+        self.look_up(|it| it.tag(registry, repository, tag))
             .map(|(index, _)| index)
     }
 

@@ -18,6 +18,7 @@ pub(crate) fn status(node: &Inner) -> Status {
         .unwrap_or_default();
     let is_here = |it: &NodeId| *it == node.id || connected.contains(it);
     let me = members.by_node(&node.id).map(|it| it.name.clone());
+    let me_alone = me.is_some() && members.len() == 1;
     let present = members.iter().filter(|it| is_here(&it.node)).count();
     let consensus = me.is_some().then(|| ConsensusStatus {
         height: snapshot.and_then(|it| it.deciding),
@@ -46,7 +47,7 @@ pub(crate) fn status(node: &Inner) -> Status {
                 })
                 .collect(),
         },
-        log: log_status(node),
+        log: log_status(node, me_alone),
         consensus,
         listen: listen(node),
         peers: connected.len(),
@@ -66,7 +67,7 @@ fn waiting(members: &MemberSet, present: usize) -> Option<String> {
     })
 }
 
-fn log_status(node: &Inner) -> LogStatus {
+fn log_status(node: &Inner, decides_alone: bool) -> LogStatus {
     let tip = node.store.chain().tip().ok().flatten();
     let progress = node.shared.known().map(|it| it.snapshot.progress);
     let height = tip.map_or(0, |it| it.height);
@@ -77,6 +78,8 @@ fn log_status(node: &Inner) -> LogStatus {
         root: tip.map_or_else(crate::proto::log::tree::empty_root, |it| it.root),
         time: tip.map_or(WallTime::default(), |it| it.time),
         state: match progress.map(|it| it.state) {
+            // Who decides alone is at the head by definition.
+            Some(_) if decides_alone => "live".into(),
             None | Some(State::Searching) => "searching".into(),
             Some(State::CatchingUp) => "catching-up".into(),
             Some(State::Live) => "live".into(),

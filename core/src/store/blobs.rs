@@ -10,7 +10,7 @@
 //! final name, and removed before the file. A file without a record is garbage.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use heed::RwTxn;
 
@@ -65,7 +65,10 @@ pub(crate) struct Inner {
     /// Held while room is made, so that two tasks do not evict for the same bytes.
     eviction: Mutex<()>,
     pub(crate) unnamed: std::sync::atomic::AtomicU64,
+    removed: OnceLock<Observer>,
 }
+
+type Observer = Box<dyn Fn(&[Blake3]) + Send + Sync>;
 
 impl Blobs {
     pub(crate) fn new(
@@ -89,7 +92,14 @@ impl Blobs {
             ledger: Mutex::new(Ledger::new(quota_bytes)),
             eviction: Mutex::new(()),
             unnamed: std::sync::atomic::AtomicU64::new(0),
+            removed: OnceLock::new(),
         })))
+    }
+
+    /// Calls `observer` with artifacts that were removed, by whatever cause, on the thread that
+    /// removed them; it must be quick. Only the first observer is heard.
+    pub fn on_removed(&self, observer: impl Fn(&[Blake3]) + Send + Sync + 'static) {
+        let _ = self.0.removed.set(Box::new(observer));
     }
 
     /// Whether the artifact is stored whole.
@@ -320,6 +330,9 @@ impl Inner {
             }
             Ok(removed)
         })?;
+        if let Some(observer) = self.removed.get().filter(|_| !removed.is_empty()) {
+            observer(&removed.iter().map(|it| it.0).collect::<Vec<_>>());
+        }
         let mut bytes = 0;
         for (digest, record) in &removed {
             self.ledger().subtract(record);

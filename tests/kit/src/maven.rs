@@ -58,18 +58,11 @@ impl MavenUpstream {
     ///
     /// [`Failure`] if the folder cannot be read.
     pub fn packages(&self) -> Result<Vec<String>, Failure> {
-        let mut found = Vec::new();
-        let mut folders = vec![self.root.clone()];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(&folder)? {
-                let path = entry?.path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.extension() == Some(OsStr::new("pom")) {
-                    found.extend(coordinates(&self.root, &path));
-                }
-            }
-        }
+        let poms = files_with_extension(&self.root, "pom")?;
+        let mut found: Vec<_> = poms
+            .iter()
+            .filter_map(|it| coordinates(&self.root, it))
+            .collect();
         found.sort();
         Ok(found)
     }
@@ -117,8 +110,65 @@ fn downloaded(cache: &Path) -> Result<PathBuf, Failure> {
         .arg(local)
         .current_dir(&project))?;
     remove_bookkeeping(&root)?;
+    complete(cache, &root)?;
     std::fs::write(root.join("complete"), "")?;
     Ok(root)
+}
+
+/// Maven downloads only the poms of versions that lose against others. A repository has the jars,
+/// too: they are fetched by one more run.
+fn complete(cache: &Path, root: &Path) -> Result<(), Failure> {
+    let mut items = String::new();
+    for pom in files_with_extension(root, "pom")? {
+        let text = std::fs::read_to_string(&pom)?;
+        let has_jar = !text.contains("<packaging>pom</packaging>");
+        if has_jar
+            && !pom.with_extension("jar").exists()
+            && let Some(name) = coordinates(root, &pom)
+            && let [group, artifact, version] = name.split(':').collect::<Vec<_>>()[..]
+        {
+            items.push_str(&format!(
+                "<artifactItem><groupId>{group}</groupId><artifactId>{artifact}</artifactId>\
+                 <version>{version}</version><outputDirectory>{}</outputDirectory></artifactItem>",
+                pom.parent().unwrap_or(root).display()
+            ));
+        }
+    }
+    let project = cache.join("maven-jars");
+    std::fs::create_dir_all(&project)?;
+    let pom = format!(
+        "<project><modelVersion>4.0.0</modelVersion><groupId>demo</groupId>\
+         <artifactId>jars</artifactId><version>1</version><packaging>pom</packaging>\
+         <build><plugins><plugin><artifactId>maven-dependency-plugin</artifactId>\
+         <version>3.6.1</version><configuration><artifactItems>{items}</artifactItems>\
+         </configuration></plugin></plugins></build></project>"
+    );
+    std::fs::write(project.join("pom.xml"), pom)?;
+    let mut local = std::ffi::OsString::from("-Dmaven.repo.local=");
+    local.push(cache.canonicalize()?.join("maven-jars-repository"));
+    let copy = ["-B", "-ntp", "-q", "dependency:copy"];
+    run(Command::new("mvn")
+        .args(copy)
+        .arg(local)
+        .current_dir(&project))
+    .map(drop)
+}
+
+/// Files below `root` whose names end in `.extension`.
+fn files_with_extension(root: &Path, extension: &str) -> Result<Vec<PathBuf>, Failure> {
+    let (mut found, mut folders) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension() == Some(OsStr::new(extension)) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// `_remote.repositories` and the like are Maven's notes, not files of a repository.

@@ -104,7 +104,11 @@ impl Node {
             }
         }
         loop {
-            let event = within(what, self.events.recv()).unwrap();
+            let late = async {
+                Timer::after(PATIENCE).await;
+                panic!("waited in vain for {what}, got {passed:?}")
+            };
+            let event = block_on(future::or(self.events.recv(), late)).unwrap();
             match pick(event) {
                 Ok(picked) => return picked,
                 Err(other) => passed.push_back(other),

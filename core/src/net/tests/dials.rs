@@ -86,7 +86,7 @@ fn a_double_dial_leaves_one_link_that_loses_no_message() {
 fn a_second_dial_to_a_linked_peer_is_a_duplicate() {
     let bed = Bed::new();
     // The arbiter of the pair dials, and the other one.
-    for seeds in [[1, 2], [4, 3]] {
+    for seeds in [[1, 2], [2, 1]] {
         let [alice, bob] = seeds.map(|it| bed.node(it));
         let address = bob.address();
         alice.handle.dial(address.clone(), Some(bob.id)).unwrap();
@@ -107,7 +107,7 @@ fn a_second_dial_to_a_linked_peer_is_a_duplicate() {
 #[test]
 fn a_node_that_lost_its_link_gets_a_new_one() {
     let bed = Bed::new();
-    for seeds in [[1, 2], [4, 3]] {
+    for seeds in [[1, 2], [2, 1]] {
         let bob = bed.node(seeds[1]);
         let address = bob.address();
         let key = SecretKey::from_seed([seeds[0]; 32]);

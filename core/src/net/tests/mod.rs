@@ -4,5 +4,6 @@ mod bed;
 mod dials;
 mod everybody;
 mod messages;
+#[cfg(unix)]
 mod mux;
 mod tcp;

@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use async_io::Async;
 use futures::future::poll_fn;
-use futures::{AsyncReadExt, AsyncWriteExt};
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerExt};
 use yamux::Mode;
 
@@ -49,17 +49,38 @@ fn frame(kind: u8, flags: u8, stream: u32, length: u32) -> Vec<u8> {
     header
 }
 
+/// Writes until no byte goes out any more, because the peer reads nothing.
+fn fill(mux: &mut Mux, traffic: &Traffic, mut writing: Pin<&mut impl Future<Output = ()>>) {
+    let (mut sent, mut idle) = (0, 0);
+    drive(
+        "a full socket",
+        mux,
+        poll_fn(|cx| {
+            cx.waker().wake_by_ref();
+            let _ = writing.as_mut().poll(cx);
+            let now = traffic.totals().1;
+            idle = if now == sent { idle + 1 } else { 0 };
+            sent = now;
+            match idle > 1_000 && sent > 0 {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        }),
+    );
+}
+
 #[test]
 fn reading_goes_on_while_writing_is_blocked() {
-    let (mut mux, mut peer, _) = muxer(Mode::Server);
+    let (mut mux, mut peer, traffic) = muxer(Mode::Server);
     peer.write_all(&frame(WINDOW, SYN, 1, 16 << 20)).unwrap();
     let stream = poll_fn(|cx| Pin::new(&mut mux).poll_inbound(cx));
     let (mut from, mut to) = within("a stream", stream).unwrap().split();
-    // The peer reads nothing, so this never ends.
-    let mut writing = Box::pin(async move {
+    let writing = async move {
         let chunk = vec![7; 1 << 16];
         while to.write_all(&chunk).await.is_ok() {}
-    });
+    };
+    let mut writing = Box::pin(writing.fuse());
+    fill(&mut mux, &traffic, writing.as_mut());
     let mut word = [0; 5];
     for (number, text) in [b"first", b"again"].into_iter().enumerate() {
         // An answer is owed before the bytes behind the ping are read.
@@ -223,26 +244,12 @@ fn opening_waits_for_room_instead_of_ending_the_connection() {
 
 #[test]
 fn closing_does_not_wait_for_a_peer_that_stopped_reading() {
-    let (mut mux, mut peer, _) = muxer(Mode::Server);
+    let (mut mux, mut peer, traffic) = muxer(Mode::Server);
     peer.write_all(&frame(WINDOW, SYN, 1, 16 << 20)).unwrap();
     let stream = poll_fn(|cx| Pin::new(&mut mux).poll_inbound(cx));
     let mut stream = within("a stream", stream).unwrap();
     let mut writing = Box::pin(async { while stream.write_all(&[7; 1 << 16]).await.is_ok() {} });
-    // Until the socket takes no more.
-    let mut turns = 0;
-    drive(
-        "a full socket",
-        &mut mux,
-        poll_fn(|cx| {
-            cx.waker().wake_by_ref();
-            let _ = writing.as_mut().poll(cx);
-            turns += 1;
-            match turns > 1_000 {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
-        }),
-    );
+    fill(&mut mux, &traffic, writing.as_mut());
     within("the end", poll_fn(|cx| mux.poll_close_unpin(cx))).unwrap();
     drop(peer);
 }

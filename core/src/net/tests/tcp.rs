@@ -115,8 +115,12 @@ fn a_listener_on_every_interface_reports_those_of_its_family() {
 
 #[test]
 fn a_listener_on_ipv6_leaves_the_port_free_on_ipv4() {
-    let (_tcp, address) = listening("/ip6/::/tcp/0");
-    assert!(TcpListener::bind(("127.0.0.1", port(&address))).is_ok());
+    // Another program may have the same port on IPv4, but not time and again.
+    let is_free = |_| {
+        let (_tcp, address) = listening("/ip6/::/tcp/0");
+        TcpListener::bind(("127.0.0.1", port(&address))).is_ok()
+    };
+    assert!((0..8).any(is_free));
 }
 
 #[test]

@@ -9,6 +9,8 @@
 //! A crash before `Append` is durable loses only what nobody was told; the block comes again from
 //! the WAL or from a peer.
 
+use std::sync::Arc;
+
 use crate::base::{NodeId, Time, WallTime};
 use crate::net::Protocol;
 use crate::node::event::Event;
@@ -100,10 +102,10 @@ impl<V: Vault> Engine<V> {
     ) {
         let members = self.chain.members().clone();
         let height = block.block().height();
-        let first_index = block.block().header.seal.first_index;
-        let entries: std::sync::Arc<[Entry]> = block.leaves().map(|it| it.entry.clone()).collect();
+        let entries: Arc<[Entry]> = block.leaves().map(|it| it.entry.clone()).collect();
         self.chain = block.next().clone();
-        self.recent.push(Waiting::new(&self.origin, &block));
+        self.recent
+            .push(Waiting::new(&self.origin, &block, entries.clone()));
         self.out.push(Effect::Append {
             block: Box::new(block),
             certificate,
@@ -113,14 +115,6 @@ impl<V: Vault> Engine<V> {
             self.members_changed(now, wall);
         }
         self.pool_committed(now, wall, &entries);
-        self.builds(
-            now,
-            wall,
-            build::Input::Committed {
-                first_index,
-                entries,
-            },
-        );
         self.agreement_applied(height);
         self.sync(now, wall, sync::Input::Applied { height });
     }
@@ -143,7 +137,17 @@ impl<V: Vault> Engine<V> {
                 block: block.id,
                 size: block.head.size,
             }));
+            // People hear of a commit when they can read it.
+            let (first_index, entries) = (block.first_index, block.entries.clone());
             newest = Some(block);
+            self.builds(
+                now,
+                wall,
+                build::Input::Committed {
+                    first_index,
+                    entries,
+                },
+            );
         }
         let Some(block) = newest else {
             return;

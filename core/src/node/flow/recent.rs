@@ -4,6 +4,7 @@
 //! still be writing it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::base::{BlockId, Subject};
 use crate::proto::chain::{Binding, CheckedBlock, Ledger, MemberSet};
@@ -24,13 +25,15 @@ pub(super) struct Waiting {
     pub(super) head: Checkpoint,
     /// The set after it, which signs the head.
     pub(super) members: MemberSet,
-    first_index: u64,
-    entries: Vec<Entry>,
+    /// Index of its first leaf.
+    pub(super) first_index: u64,
+    /// Its entries, the seal last.
+    pub(super) entries: Arc<[Entry]>,
 }
 
 impl Waiting {
-    /// What is to be remembered of `block`.
-    pub(super) fn new(origin: &str, block: &CheckedBlock) -> Self {
+    /// What is to be remembered of `block`, whose leaves are `entries`.
+    pub(super) fn new(origin: &str, block: &CheckedBlock, entries: Arc<[Entry]>) -> Self {
         let header = &block.block().header;
         let head = Checkpoint {
             origin: origin.to_owned(),
@@ -43,7 +46,7 @@ impl Waiting {
             head,
             members: block.next().members().clone(),
             first_index: header.seal.first_index,
-            entries: block.leaves().map(|it| it.entry.clone()).collect(),
+            entries,
         }
     }
 }
@@ -121,7 +124,7 @@ impl<V: Ledger> Ledger for Overlay<'_, V> {
     }
 
     fn artifact_exists(&self, index: u64) -> bool {
-        let mut entries = self.recent.0.iter().flat_map(|it| &it.entries);
+        let mut entries = self.recent.0.iter().flat_map(|it| it.entries.iter());
         if entries.any(|it| matches!(it, Entry::RemoveArtifact(it) if it.index == index)) {
             return false;
         }

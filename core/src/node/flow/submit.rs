@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::base::{NodeId, Time, WallTime};
+use crate::base::{NodeId, Sha256, Time, WallTime};
 use crate::net::{Protocol, Topic};
 use crate::node::event::Event;
 use crate::node::flow::engine::Engine;
@@ -99,7 +99,7 @@ impl<V: Vault> Engine<V> {
                 Building::Cancel { id, run } => self.out.push(Effect::CancelBuild { id, run }),
                 Building::Attest { id, groups } => self.attest(now, wall, id, groups),
                 Building::LookUp { id, purl, digest } => {
-                    self.look_up(now, wall, id, &purl, digest.is_some());
+                    self.look_up(now, wall, id, &purl, digest);
                 }
                 Building::Changed(status) => {
                     self.out.push(Effect::Event(Event::Build { id: status.id }));
@@ -123,34 +123,15 @@ impl<V: Vault> Engine<V> {
 
     /// Gives the groups of a result to the pool; what the log holds already is reported instead.
     fn attest(&mut self, now: Time, wall: WallTime, id: BuildId, groups: Vec<Vec<Entry>>) {
-        let tags = groups
-            .last()
-            .is_some_and(|it| matches!(it.first(), Some(Entry::BindTag(_))));
-        let main = groups.len().saturating_sub(1 + usize::from(tags));
+        let is_tag = |it: &Vec<Entry>| matches!(it.first(), Some(Entry::BindTag(_)));
+        let main = groups.iter().filter(|it| !is_tag(it)).count();
         for (at, group) in groups.into_iter().enumerate() {
-            let logged = match group.first() {
-                Some(Entry::AddArtifact(file)) => self
-                    .package_at(&file.purl)
-                    .map(|index| (Part::Package, index)),
-                Some(Entry::BindTag(tag)) => {
-                    let overlay = Overlay {
-                        vault: &self.vault,
-                        recent: &self.recent,
-                    };
-                    let bound = overlay.tag(&tag.registry, &tag.repository, &tag.tag);
-                    let index = || {
-                        self.vault
-                            .tag_index(&tag.registry, &tag.repository, &tag.tag)
-                    };
-                    bound
-                        .is_some_and(|it| it.digest == tag.digest)
-                        .then(|| (Part::Tag, index().unwrap_or(0)))
-                }
-                _ => None,
-            };
-            match logged {
-                Some((Part::Package, _)) if at < main => (), // A part that others need, too.
-                Some((part, index)) => {
+            match self.logged(&group) {
+                // A part that others need, too, or a block that is not durable yet: the machine
+                // hears of it when it is.
+                Some((Part::Package, _)) if at + 1 < main => (),
+                Some((_, None)) => (),
+                Some((part, Some(index))) => {
                     self.builds(now, wall, build::Input::Logged { id, part, index });
                 }
                 None => self.pool(now, wall, pool::Input::Submit(group)),
@@ -158,22 +139,40 @@ impl<V: Vault> Engine<V> {
         }
     }
 
-    fn package_at(&self, purl: &str) -> Option<u64> {
+    /// Whether a group is in the log, and at which index if that is durable.
+    fn logged(&self, group: &[Entry]) -> Option<(Part, Option<u64>)> {
         let overlay = Overlay {
             vault: &self.vault,
             recent: &self.recent,
         };
-        overlay
-            .package(purl)
-            .map(|_| self.vault.package_index(purl).unwrap_or(0))
+        match group.first()? {
+            Entry::AddArtifact(file) => {
+                overlay.package(&file.purl)?;
+                Some((Part::Package, self.vault.package_index(&file.purl)))
+            }
+            Entry::BindTag(tag) => {
+                let name = (&*tag.registry, &*tag.repository, &*tag.tag);
+                let bound = overlay.tag(name.0, name.1, name.2)?;
+                let index = self.vault.tag_index(name.0, name.1, name.2);
+                (bound.digest == tag.digest).then_some((Part::Tag, index))
+            }
+            _ => None,
+        }
     }
 
-    fn look_up(&mut self, now: Time, wall: WallTime, id: BuildId, purl: &str, has_tag: bool) {
-        if let Some(index) = self.package_at(purl) {
+    fn look_up(
+        &mut self,
+        now: Time,
+        wall: WallTime,
+        id: BuildId,
+        purl: &str,
+        digest: Option<Sha256>,
+    ) {
+        if let Some(index) = self.vault.package_index(purl) {
             let part = Part::Package;
             self.builds(now, wall, build::Input::Logged { id, part, index });
         }
-        if !has_tag {
+        if digest.is_none() {
             return;
         }
         let tag = self.builds.status(&id).and_then(|it| match it.spec {
@@ -186,10 +185,11 @@ impl<V: Vault> Engine<V> {
             return;
         };
         let image = tag.name();
-        let index = self
-            .vault
-            .tag_index(image.registry(), image.repository(), &name);
-        if let Some(index) = index {
+        let (registry, repository) = (image.registry(), image.repository());
+        let bound = self.vault.tag(registry, repository, &name).map(|it| it.digest);
+        if bound == digest
+            && let Some(index) = self.vault.tag_index(registry, repository, &name)
+        {
             let part = Part::Tag;
             self.builds(now, wall, build::Input::Logged { id, part, index });
         }
@@ -245,7 +245,22 @@ impl<V: Vault> Engine<V> {
         self.pool(now, wall, pool::Input::Rejected(rejected));
     }
 
+    /// Takes a group in the form of a block: entries, then attestations.
+    ///
+    /// # Errors
+    ///
+    /// Why the pool does not take it.
+    pub fn offer(&mut self, now: Time, wall: WallTime, group: Vec<Entry>) -> Result<(), String> {
+        self.refused = None;
+        self.pool(now, wall, pool::Input::Submit(group));
+        self.refused.take().map_or(Ok(()), |it| Err(it.to_string()))
+    }
+
     /// The owner of this authorized node consents to a change.
+    ///
+    /// # Errors
+    ///
+    /// Why the pool does not take the mark.
     pub fn mark(&mut self, now: Time, wall: WallTime, change: Change) -> Result<(), String> {
         let mark = change
             .consent()

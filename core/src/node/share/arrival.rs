@@ -6,7 +6,7 @@ use event_listener::Event;
 
 use crate::base::{Blake3, Sha256};
 use crate::node::share::fetch::FetchError;
-use crate::proto::exchange::group::{GROUP_BYTES, byte_range, group_count};
+use crate::proto::exchange::group::{GROUP_BYTES, Piece, byte_range, group_count};
 use crate::proto::exchange::verify::Verified;
 use crate::proto::schedule::Ranges;
 use crate::store::{Staging, StoreError};
@@ -25,6 +25,8 @@ pub(crate) struct Arrival {
 struct State {
     /// Groups that are verified and written; readable, not necessarily durable.
     have: Ranges,
+    /// Those of them that would survive a crash; only these are given to peers.
+    durable: Ranges,
     /// The byte that a reader waits for.
     wanted: Option<u64>,
     end: Option<Result<(), FetchError>>,
@@ -41,6 +43,7 @@ impl Arrival {
             sha256,
             staging: RwLock::new(Some(staging)),
             state: Mutex::new(State {
+                durable: have.clone(),
                 have,
                 wanted: None,
                 end: None,
@@ -97,10 +100,18 @@ impl Arrival {
         Ok(())
     }
 
-    /// Makes what was written so far survive a crash. Blocks on the disk.
-    pub(crate) fn checkpoint(&self) -> Result<(), StoreError> {
+    /// Makes what was written so far survive a crash, and says what that is. Blocks on the disk.
+    pub(crate) fn checkpoint(&self) -> Result<Ranges, StoreError> {
+        let have = self.have();
         let staging = self.staging.read().unwrap_or_else(PoisonError::into_inner);
-        staging.as_ref().map_or(Ok(()), Staging::checkpoint)
+        staging.as_ref().map_or(Ok(()), Staging::checkpoint)?;
+        self.state().durable = have.clone();
+        Ok(have)
+    }
+
+    /// The groups that would survive a crash.
+    pub(crate) fn durable(&self) -> Ranges {
+        self.state().durable.clone()
     }
 
     /// Makes the artifact visible in the store. Blocks on the disk.
@@ -184,6 +195,23 @@ impl Arrival {
         staging
             .read_at(offset, buffer.get_mut(..len).unwrap_or_default())
             .map(Some)
+    }
+
+    /// Reads a piece for a peer; `None` if the artifact was finished meanwhile. Blocks on the disk.
+    pub(crate) fn read_piece(
+        &self,
+        piece: &Piece,
+        target: &mut [u8],
+    ) -> Result<Option<usize>, StoreError> {
+        let staging = self.staging.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(staging) = staging.as_ref() else {
+            return Ok(None);
+        };
+        match piece {
+            Piece::Node { offset, .. } => staging.read_outboard_at(*offset, target),
+            Piece::Group { offset, .. } => staging.read_at(*offset, target),
+        }
+        .map(Some)
     }
 
     /// Bytes from `offset` on that have come without a gap.

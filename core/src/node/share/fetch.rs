@@ -6,11 +6,14 @@ use std::sync::Arc;
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
 
-use crate::base::{Blake3, NodeId};
+use crate::base::{Blake3, NodeId, Time};
+use crate::node::handle::{EARLIER, OriginRecord};
 use crate::node::share::arrival::{Arrival, missing};
 use crate::node::share::hub::Hub;
+use crate::node::share::keep::News;
 use crate::node::share::lane::{Command, Report};
 use crate::proto::exchange::download::{Config, Download, Effect, Failure, Input};
+use crate::proto::exchange::group::byte_range;
 use crate::proto::exchange::message::Want;
 use crate::proto::exchange::presence::Presence;
 use crate::proto::schedule::Ranges;
@@ -20,6 +23,12 @@ const REPORTS_MAX: usize = 1_024;
 
 /// Bytes that are written before they are made to survive a crash.
 const CHECKPOINT_BYTES: u64 = 16 << 20;
+
+/// Peers that are asked for groups of one artifact at the same time.
+const SOURCES_MAX: usize = 8;
+
+/// Sources that the origin of an artifact names: those that gave most.
+const ORIGIN_SOURCES_MAX: usize = 64;
 
 /// A peer whose lane has too much to do is asked again after this long.
 const LANE_BUSY_RETRY: std::time::Duration = std::time::Duration::from_millis(200);
@@ -57,7 +66,7 @@ pub enum FetchError {
 
 /// Runs the download of `arrival` to its end. `key` is the package, under which the DHT knows
 /// holders; `hints` probably have it, because they attested it.
-pub(crate) async fn drive(hub: Arc<Hub>, arrival: Arc<Arrival>, key: String, hints: Vec<NodeId>) {
+pub(crate) async fn drive(hub: Arc<Hub>, arrival: Arc<Arrival>, key: [u8; 32], hints: Vec<NodeId>) {
     let root = arrival.root();
     let end = Driver::new(hub.clone(), arrival.clone(), key, hints)
         .run()
@@ -72,7 +81,7 @@ pub(crate) async fn drive(hub: Arc<Hub>, arrival: Arc<Arrival>, key: String, hin
 struct Driver {
     hub: Arc<Hub>,
     arrival: Arc<Arrival>,
-    key: String,
+    key: [u8; 32],
     hints: Vec<NodeId>,
     machine: Download<NodeId>,
     effects: Vec<Effect<NodeId>>,
@@ -88,6 +97,11 @@ struct Driver {
     lanes: BTreeMap<NodeId, Sender<Command>>,
     asked: BTreeSet<NodeId>,
     wanted: Option<u64>,
+    begun: Time,
+    /// Bytes by source.
+    came: BTreeMap<NodeId, u64>,
+    /// Bytes that were here before.
+    earlier: u64,
     /// Written and not yet durable. Unit: bytes.
     loose: u64,
     is_syncing: bool,
@@ -104,14 +118,21 @@ enum Turn {
 }
 
 impl Driver {
-    fn new(hub: Arc<Hub>, arrival: Arc<Arrival>, key: String, hints: Vec<NodeId>) -> Self {
+    fn new(hub: Arc<Hub>, arrival: Arc<Arrival>, key: [u8; 32], hints: Vec<NodeId>) -> Self {
         let config = Config {
             progress_timeout: hub.limits.fetch_timeout,
+            sources_max: SOURCES_MAX,
             ..Config::default()
         };
         let mut effects = Vec::new();
         let (now, size) = (hub.clock.now(), arrival.size());
-        let machine = Download::new(now, config, size, &arrival.have(), &mut effects);
+        let have = arrival.have();
+        let earlier = have
+            .iter()
+            .map(|it| byte_range(size, &it))
+            .map(|it| it.end - it.start);
+        let earlier = earlier.sum();
+        let machine = Download::new(now, config, size, &have, &mut effects);
         Self {
             hub,
             arrival,
@@ -125,6 +146,9 @@ impl Driver {
             lanes: BTreeMap::new(),
             asked: BTreeSet::new(),
             wanted: None,
+            begun: now,
+            came: BTreeMap::new(),
+            earlier,
             loose: 0,
             is_syncing: false,
         }
@@ -154,7 +178,7 @@ impl Driver {
                     }
                 }
                 Turn::Durable(Err(problem)) => return Err(FetchError::Store(problem)),
-                Turn::Joined => self.ask_peers().await,
+                Turn::Joined => self.ask_peers(),
                 Turn::Wanted(wanted) => {
                     self.wanted = wanted;
                     if let Some(offset) = wanted {
@@ -221,8 +245,9 @@ impl Driver {
 
     async fn report(&mut self, source: NodeId, report: Report) -> Result<(), FetchError> {
         match report {
-            Report::Arrived { id, groups } => {
-                self.loose += (groups.end - groups.start) * GROUP;
+            Report::Arrived { id, groups, bytes } => {
+                self.loose += bytes;
+                *self.came.entry(source).or_default() += bytes;
                 self.feed(Input::Arrived { id, groups });
             }
             Report::Ended { id } => self.feed(Input::Ended { id }),
@@ -261,15 +286,18 @@ impl Driver {
             }
             Effect::NeedSources => {
                 // A holder that is not connected is dialled by the loop when the DHT names it.
-                let _ = self.hub.net.providers(self.key.as_bytes());
+                let _ = self.hub.net.providers(&self.key);
                 self.asked.clear();
-                self.ask_peers().await;
+                self.ask_peers();
             }
             Effect::Done => {
                 let arrival = self.arrival.clone();
                 let finished = self.hub.pool.run(move || arrival.finish()).await;
                 return Some(match finished {
-                    Ok(Ok(())) => Ok(()),
+                    Ok(Ok(())) => {
+                        self.note_origin().await;
+                        Ok(())
+                    }
                     Ok(Err(error)) => Err(FetchError::Store(error.to_string())),
                     Err(_) => Err(FetchError::Closed),
                 });
@@ -285,6 +313,24 @@ impl Driver {
             }
         }
         None
+    }
+
+    async fn note_origin(&self) {
+        let mut sources: Vec<(String, u64)> = self
+            .came
+            .iter()
+            .map(|(node, bytes)| (node.to_string(), *bytes))
+            .collect();
+        sources.sort_by_key(|it| std::cmp::Reverse(it.1));
+        sources.truncate(ORIGIN_SOURCES_MAX);
+        if self.earlier != 0 {
+            sources.push((EARLIER.to_owned(), self.earlier));
+        }
+        let (root, origin) = (
+            self.arrival.root(),
+            OriginRecord::new(&self.hub.clock, self.begun, sources),
+        );
+        let _ = self.hub.news.send(News::Stored { root, origin }).await;
     }
 
     fn request(&mut self, source: NodeId, id: u64, groups: std::ops::Range<u64>) {
@@ -317,14 +363,14 @@ impl Driver {
     }
 
     /// Asks every admitted peer that was not asked yet; those that attested come first.
-    async fn ask_peers(&mut self) {
+    fn ask_peers(&mut self) {
         let mut peers = self.hub.known();
         peers.sort_by_key(|it| !self.hints.contains(it));
         for peer in peers {
             if !self.asked.insert(peer) {
                 continue;
             }
-            let Some(lane) = self.hub.lane(peer).await else {
+            let Some(lane) = self.hub.lane(peer) else {
                 self.asked.remove(&peer);
                 continue;
             };
@@ -346,14 +392,7 @@ impl Driver {
         (self.is_syncing, self.loose) = (true, 0);
         let (arrival, done) = (self.arrival.clone(), self.durable.0.clone());
         self.hub.pool.detach(move || {
-            let have = arrival.have();
-            let result = arrival
-                .checkpoint()
-                .map(|()| have)
-                .map_err(|it| it.to_string());
-            let _ = done.try_send(result);
+            let _ = done.try_send(arrival.checkpoint().map_err(|it| it.to_string()));
         });
     }
 }
-
-const GROUP: u64 = crate::proto::exchange::group::GROUP_BYTES as u64;

@@ -13,13 +13,19 @@ use crate::node::clock::Clock;
 use crate::node::config::Limits;
 use crate::node::executor::{Pool, Tasks};
 use crate::node::share::arrival::Arrival;
+use crate::node::share::held::Held;
+use crate::node::share::keep::{News, provider_key};
 use crate::node::share::lane::{self, COMMANDS_MAX, Command};
+use crate::node::share::server::Server;
 use crate::node::share::{fetch, serve};
 use crate::node::status::TransferStatus;
 use crate::proto::exchange::arrival::Fault;
+use crate::proto::exchange::message::Want;
+use crate::proto::exchange::presence::Presence;
 use crate::proto::exchange::verify::Refused;
 use crate::proto::limit::{Budget, Rate};
 use crate::proto::log::entry::AddArtifact;
+use crate::proto::schedule::Ranges;
 use crate::store::Blobs;
 
 /// Downloads that run at once; further ones are refused.
@@ -31,10 +37,8 @@ const PEERS_MAX: usize = 4_096;
 /// What peers gave and got, and what the owner allows.
 pub(crate) struct Peers {
     clock: Clock,
-    share: bool,
-    has_limits: bool,
-    up: Mutex<Budget<NodeId>>,
-    down: Mutex<Budget<NodeId>>,
+    /// `None` without a limit.
+    down: Option<Mutex<Budget<NodeId>>>,
     received: AtomicU64,
     sent: AtomicU64,
     upstream: AtomicU64,
@@ -47,16 +51,10 @@ pub(crate) struct Peers {
 
 impl Peers {
     pub(crate) fn new(clock: Clock, limits: &Limits, faults: Sender<(NodeId, String)>) -> Self {
-        let budget = |rate: Option<u64>| {
-            let whole = rate.map_or(Rate::Unlimited, Rate::BytesPerSecond);
-            Mutex::new(Budget::new(whole, Rate::Unlimited, clock.now()))
-        };
+        let budget = |rate| Budget::new(Rate::BytesPerSecond(rate), Rate::Unlimited, clock.now());
         Self {
             clock,
-            share: limits.share,
-            has_limits: limits.upload.is_some() || limits.download.is_some(),
-            up: budget(limits.upload),
-            down: budget(limits.download),
+            down: limits.download.map(|it| Mutex::new(budget(it))),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             upstream: AtomicU64::new(0),
@@ -67,35 +65,13 @@ impl Peers {
         }
     }
 
-    /// Whether artifacts are given to peers at all.
-    pub(crate) fn shares(&self) -> bool {
-        self.share
-    }
-
-    /// Waits until `bytes` may be sent to `peer`.
-    pub(crate) async fn pace_upload(&self, peer: &NodeId, bytes: u64) {
-        while self.has_limits {
-            let now = self.clock.now();
-            let next = {
-                let mut budget = lock(&self.up);
-                if budget.try_take(peer, bytes, now) {
-                    return;
-                }
-                budget.next_at(peer, bytes, now)
-            };
-            self.sleep_until(next).await;
-        }
-    }
-
     /// Charges `bytes` that came from `peer`, and waits until the debt is earned back: meanwhile
     /// nothing more is read, and the transport slows the sender down.
     pub(crate) async fn pace_download(&self, peer: &NodeId, bytes: u64) {
-        if !self.has_limits {
-            return;
-        }
+        let Some(down) = &self.down else { return };
         let now = self.clock.now();
         let next = {
-            let mut budget = lock(&self.down);
+            let mut budget = lock(down);
             budget.take(peer, bytes, now);
             budget.next_at(peer, 0, now)
         };
@@ -177,6 +153,11 @@ pub(crate) struct Hub {
     pub(crate) peers: Arc<Peers>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
+    pub(crate) server: Arc<Server>,
+    /// To the keeper of origins and provider records.
+    pub(crate) news: Sender<News>,
+    /// Held while a download is begun, so that there is one however many ask at once.
+    beginning: Mutex<()>,
     /// Notified when a peer is admitted.
     pub(crate) joined: Event,
     state: Mutex<State>,
@@ -199,8 +180,16 @@ impl Hub {
         peers: Arc<Peers>,
         clock: Clock,
         limits: Limits,
+        news: Sender<News>,
     ) -> Arc<Self> {
-        let (joined, state) = (Event::new(), Mutex::default());
+        let rate = limits.upload.map_or(Rate::Unlimited, Rate::BytesPerSecond);
+        let config = crate::proto::exchange::serve::Config {
+            shares: limits.share,
+            rate,
+            peer_rate: Rate::Unlimited,
+        };
+        let server = Server::new(config, clock);
+        tasks.spawn_net(server.clone().keep_time());
         Arc::new(Self {
             net,
             tasks,
@@ -209,8 +198,11 @@ impl Hub {
             peers,
             clock,
             limits,
-            joined,
-            state,
+            server,
+            news,
+            beginning: Mutex::default(),
+            joined: Event::new(),
+            state: Mutex::default(),
         })
     }
 
@@ -230,13 +222,40 @@ impl Hub {
     }
 
     /// A peer opened a stream: serve it, if it was admitted.
-    pub(crate) fn inbound(&self, peer: NodeId, stream: Stream) {
-        if !self.state().admitted.contains(&peer) {
-            return; // Dropping the stream resets it; the peer tries again.
+    pub(crate) fn inbound(self: &Arc<Self>, peer: NodeId, stream: Stream) {
+        // Dropping the stream resets it; the peer tries again.
+        if self.state().admitted.contains(&peer) {
+            self.tasks.spawn_net(serve::run(self.clone(), peer, stream));
         }
-        let (blobs, pool, peers) = (self.blobs.clone(), self.pool.clone(), self.peers.clone());
-        self.tasks
-            .spawn_net(serve::run(peer, stream, blobs, pool, peers));
+    }
+
+    /// What is here of an artifact. Blocks on the disk.
+    pub(crate) fn presence(&self, root: &Blake3) -> Presence {
+        if self.blobs.contains(root) == Ok(true) {
+            return Presence::Whole;
+        }
+        let arrival = self.state().downloads.get(root).cloned();
+        arrival.map_or(Presence::None, |it| Presence::partial(&it.durable()))
+    }
+
+    /// Whether groups of an artifact of the wanted size are here. Blocks on the disk.
+    pub(crate) fn has(&self, want: &Want) -> bool {
+        if let Ok(Some(stored)) = self.blobs.info(&want.root) {
+            return stored.size == want.size;
+        }
+        let arrival = self.state().downloads.get(&want.root).cloned();
+        let wanted = Ranges::from(want.groups.clone());
+        arrival
+            .is_some_and(|it| it.size() == want.size && it.durable().intersect(&wanted) == wanted)
+    }
+
+    /// Opens what is here of an artifact, to give it to peers. Blocks on the disk.
+    pub(crate) fn held(&self, root: &Blake3) -> Option<Held> {
+        let arrival = self.state().downloads.get(root).cloned();
+        if let Some(arrival) = arrival {
+            return Some(Held::Arriving(arrival));
+        }
+        self.blobs.open(root).ok().flatten().map(Held::Stored)
     }
 
     /// Peers that may be asked.
@@ -244,26 +263,20 @@ impl Hub {
         self.state().admitted.iter().copied().collect()
     }
 
-    /// The lane to `peer`, opened if there is none; `None` if it cannot be opened.
-    pub(crate) async fn lane(&self, peer: NodeId) -> Option<Sender<Command>> {
-        if let Some(lane) = self.state().lanes.get(&peer).filter(|it| !it.is_closed()) {
+    /// The lane to `peer`, opened if there is none; `None` if the peer may not be asked.
+    pub(crate) fn lane(self: &Arc<Self>, peer: NodeId) -> Option<Sender<Command>> {
+        let mut state = self.state();
+        if let Some(lane) = state.lanes.get(&peer).filter(|it| !it.is_closed()) {
             return Some(lane.clone());
         }
-        let stream = self.net.open(peer).await.ok()?;
-        let (commands, received) = async_channel::bounded(COMMANDS_MAX);
-        {
-            let mut state = self.state();
-            if let Some(lane) = state.lanes.get(&peer).filter(|it| !it.is_closed()) {
-                return Some(lane.clone()); // Somebody else was faster; our stream is reset.
-            }
-            if !state.admitted.contains(&peer) || state.is_closed {
-                return None;
-            }
-            state.lanes.insert(peer, commands.clone());
+        if !state.admitted.contains(&peer) || state.is_closed {
+            return None;
         }
+        let (commands, received) = async_channel::bounded(COMMANDS_MAX);
+        state.lanes.insert(peer, commands.clone());
         let run = lane::run(
             peer,
-            stream,
+            self.net.clone(),
             received,
             self.pool.clone(),
             self.peers.clone(),
@@ -279,26 +292,34 @@ impl Hub {
         file: &AddArtifact,
         hints: Vec<NodeId>,
     ) -> Result<Option<Arc<Arrival>>, fetch::FetchError> {
-        let mut state = self.state();
-        if let Some(running) = state.downloads.get(&file.blake3) {
-            return Ok(Some(running.clone()));
+        let _one_at_a_time = lock(&self.beginning);
+        {
+            let state = self.state();
+            if let Some(running) = state.downloads.get(&file.blake3) {
+                return Ok(Some(running.clone()));
+            }
+            if state.is_closed {
+                return Err(fetch::FetchError::Closed);
+            }
+            if DOWNLOADS_MAX <= state.downloads.len() {
+                return Err(fetch::FetchError::Busy);
+            }
         }
-        if state.is_closed {
-            return Err(fetch::FetchError::Closed);
-        }
-        if DOWNLOADS_MAX <= state.downloads.len() {
-            return Err(fetch::FetchError::Busy);
-        }
-        // Under the lock, so that there is one download however many ask at once.
         let begun = self.blobs.begin(file.blake3, file.size);
         let Some(staging) = begun.map_err(|it| fetch::FetchError::Store(it.to_string()))? else {
             return Ok(None);
         };
         let arrival = Arrival::new(file.blake3, file.size, file.sha256, staging);
-        state.downloads.insert(file.blake3, arrival.clone());
-        drop(state);
+        {
+            let mut state = self.state();
+            // Nobody would end it any more.
+            if state.is_closed {
+                return Err(fetch::FetchError::Closed);
+            }
+            state.downloads.insert(file.blake3, arrival.clone());
+        }
         let (hub, it) = (self.clone(), arrival.clone());
-        let key = file.purl.clone();
+        let key = provider_key(&file.purl);
         self.tasks
             .spawn(async move { fetch::drive(hub, it, key, hints).await });
         Ok(Some(arrival))
@@ -309,10 +330,17 @@ impl Hub {
         self.state().downloads.remove(root);
     }
 
+    /// The log has grown. Lost if the keeper has too much to do; it grows again.
+    pub(crate) fn committed(&self) {
+        let _ = self.news.try_send(News::Committed);
+    }
+
     /// Ends every download and lane.
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.is_closed = true;
+        self.server.close();
+        self.news.close();
         for lane in std::mem::take(&mut state.lanes).into_values() {
             lane.close();
         }

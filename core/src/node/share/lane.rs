@@ -12,6 +12,7 @@ use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader}
 use futures_lite::future;
 
 use crate::base::{Blake3, NodeId};
+use crate::net::NetHandle;
 use crate::node::executor::Pool;
 use crate::node::share::arrival::Arrival;
 use crate::node::share::hub::Peers;
@@ -66,6 +67,7 @@ pub(crate) enum Report {
     Arrived {
         id: u64,
         groups: std::ops::Range<u64>,
+        bytes: u64,
     },
     /// The request ended.
     Ended { id: u64 },
@@ -94,16 +96,18 @@ struct Open {
     bytes: usize,
 }
 
-/// Runs a lane until the stream or the commands end.
-pub(crate) async fn run<S>(
+/// Opens a stream to `peer` and runs a lane over it until the stream or the commands end.
+pub(crate) async fn run(
     peer: NodeId,
-    stream: S,
+    net: NetHandle,
     commands: Receiver<Command>,
     pool: Pool,
     peers: Arc<Peers>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) {
+    let Ok(stream) = net.open(peer).await else {
+        commands.close();
+        return give_up(peer, &commands, || Report::Gone).await;
+    };
     let (reader, writer) = stream.split();
     let mut lane = Lane {
         peer,
@@ -283,6 +287,7 @@ impl<W: AsyncWrite + Unpin> Lane<W> {
                 Report::Arrived {
                     id: open.id,
                     groups: *first..*last + 1,
+                    bytes,
                 }
             }
             (None, ..) => return,
@@ -310,11 +315,16 @@ impl<W: AsyncWrite + Unpin> Lane<W> {
         for open in std::mem::take(&mut self.open).into_values() {
             let _ = open.report.send((self.peer, report())).await;
         }
-        while let Ok(command) = commands.try_recv() {
-            if let Command::Get { report: to, .. } = command {
-                let _ = to.send((self.peer, report())).await;
-            }
-        }
+        give_up(self.peer, commands, report).await;
         let _ = self.writer.close().await;
+    }
+}
+
+/// Answers the commands that nobody will carry out.
+async fn give_up(peer: NodeId, commands: &Receiver<Command>, report: impl Fn() -> Report) {
+    while let Ok(command) = commands.try_recv() {
+        if let Command::Get { report: to, .. } = command {
+            let _ = to.send((peer, report())).await;
+        }
     }
 }

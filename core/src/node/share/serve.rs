@@ -1,132 +1,82 @@
-//! The server's end of an exchange stream: reads requests, sends groups within the budget.
+//! The server's end of an exchange stream: reads requests, writes what the machine decides.
 //!
-//! Two halves share a queue: one reads requests, so that a `Cancel` is heard while groups are being
-//! sent; the other answers them in order. The disk is read on the worker pool, one frame ahead of
-//! the transport.
+//! Two halves run side by side: one reads requests, so that a `Cancel` is heard while groups are
+//! being sent; the other carries out the jobs of the stream's outbox in their order. The disk is
+//! read on the worker pool, one frame ahead of the transport.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use event_listener::Event;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use futures_lite::future;
 
 use crate::base::{Blake3, NodeId};
-use crate::node::executor::Pool;
-use crate::node::share::hub::Peers;
-use crate::proto::exchange::group::{Piece, Pieces, group_count};
-use crate::proto::exchange::message::{DATA_BYTES_MAX, Reply, Request, Want};
+use crate::node::executor::with_timeout;
+use crate::node::share::held::Held;
+use crate::node::share::hub::Hub;
+use crate::node::share::server::{Job, Outbox};
+use crate::proto::exchange::group::Piece;
+use crate::proto::exchange::message::{Reply, Request, Want};
 use crate::proto::exchange::presence::Presence;
 use crate::proto::exchange::requests::Requests;
-use crate::store::{Blob, Blobs};
-
-/// Requests of one stream that wait; further ones are answered `Busy`.
-const WAITING_MAX: usize = 64;
-
-/// When a peer that asked for too much may ask again. Unit: milliseconds.
-const BUSY_RETRY_MS: u32 = 500;
-
-/// Answers that carry no data and wait to be sent; a peer that asks without reading is cut off
-/// when the transport is full, because then nothing more is read from it.
-const ANSWERS_MAX: usize = 256;
+use crate::proto::exchange::serve::{Input, RETRY_AFTER_MS};
 
 /// Bytes that are read from the transport at once; requests are small.
 const BUFFER_BYTES: usize = 16 * 1_024;
 
-enum Job {
-    Get { id: u32, want: Want },
-    Answer(Reply),
-}
-
-#[derive(Default)]
-struct Queue {
-    jobs: VecDeque<Job>,
-    gets: usize,
-    cancelled: BTreeSet<u32>,
-    is_over: bool,
-}
-
-struct Shared {
-    queue: Mutex<Queue>,
-    changed: Event,
-}
-
-impl Shared {
-    /// A request, if there is room for it.
-    fn admit(&self, id: u32, want: Want) -> Job {
-        let mut queue = self.lock();
-        if WAITING_MAX <= queue.gets {
-            return Job::Answer(Reply::Busy {
-                id,
-                retry_after_ms: BUSY_RETRY_MS,
-            });
-        }
-        queue.gets += 1;
-        Job::Get { id, want }
-    }
-
-    /// Drops a request that waits, and ends it; one that is being sent is marked.
-    fn cancel(&self, id: u32) -> Option<Job> {
-        let mut queue = self.lock();
-        let before = queue.jobs.len();
-        queue
-            .jobs
-            .retain(|it| !matches!(it, Job::Get { id: other, .. } if *other == id));
-        if queue.jobs.len() < before {
-            queue.gets = queue.gets.saturating_sub(1);
-            return Some(Job::Answer(Reply::End { id }));
-        }
-        if queue.gets != 0 {
-            queue.cancelled.insert(id);
-        }
-        None
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// A peer that takes no byte for so long loses its stream.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves one stream until it ends.
-pub(crate) async fn run<S>(peer: NodeId, stream: S, blobs: Blobs, pool: Pool, peers: Arc<Peers>)
+pub(crate) async fn run<S>(hub: Arc<Hub>, peer: NodeId, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (reader, writer) = stream.split();
-    let shared = Shared {
-        queue: Mutex::default(),
-        changed: Event::new(),
-    };
-    let server = Server {
+    let (reader, mut writer) = stream.split();
+    let outbox = hub.server.enter(peer);
+    let served = Served {
+        hub: hub.clone(),
         peer,
-        blobs,
-        pool,
-        peers,
+        outbox: outbox.clone(),
     };
     let mut reader = BufReader::with_capacity(BUFFER_BYTES, reader);
-    let read = async {
-        server.read(&mut reader, &shared).await;
-        shared.lock().is_over = true;
-        shared.changed.notify(usize::MAX);
-        future::pending::<()>().await;
-    };
-    // The writer ends when the queue is empty and the reader is over, or when it cannot write.
     let write = async {
-        let _ = server.write(writer, &shared).await;
+        // A peer that is gone, or too slow to be worth its place.
+        let _ = served.write(&mut writer).await;
     };
-    future::or(write, read).await;
+    let ended = future::or(served.read(&mut reader), outbox.closed());
+    future::or(write, ended).await;
+    hub.server.leave(&outbox);
+    let _ = with_timeout(STALL_TIMEOUT, writer.close()).await;
 }
 
-struct Server {
+struct Served {
+    hub: Arc<Hub>,
     peer: NodeId,
-    blobs: Blobs,
-    pool: Pool,
-    peers: Arc<Peers>,
+    outbox: Arc<Outbox>,
 }
 
-impl Server {
-    async fn read(&self, reader: &mut (impl AsyncRead + Unpin), shared: &Shared) {
+/// What the turns of a stream are read from.
+#[derive(Default)]
+struct Desk {
+    /// The artifact of the last turn: requests are served in their order, so it is mostly that of
+    /// the next one too. Kept only while there is work, because it cannot be evicted meanwhile.
+    open: Option<(Blake3, Arc<Held>)>,
+    /// Requests of which a turn could not be read: no later turn of them may be written.
+    lost: BTreeSet<u32>,
+}
+
+/// A job whose bytes were read.
+enum Ready {
+    Reply(Vec<u8>),
+    /// `None` if the disk refused.
+    Frame(u32, Option<Vec<u8>>),
+}
+
+impl Served {
+    async fn read(&self, reader: &mut (impl AsyncRead + Unpin)) {
         let mut requests = Requests::new();
         loop {
             let bytes = match reader.read(requests.space()).await {
@@ -135,189 +85,186 @@ impl Server {
             };
             match requests.advance(bytes) {
                 Ok(None) => (),
-                Ok(Some(request)) => self.request(request, shared).await,
+                Ok(Some(request)) => {
+                    self.request(request).await;
+                    // Nothing more is read from a peer that does not take its answers.
+                    self.outbox.has_room().await;
+                }
                 Err(error) => {
-                    self.peers
-                        .fault(self.peer, format!("exchange request: {error}"));
-                    return;
+                    let reason = format!("exchange request: {error}");
+                    return self.hub.peers.fault(self.peer, reason);
                 }
             }
         }
     }
 
-    async fn request(&self, request: Request, shared: &Shared) {
-        let job = match request {
-            Request::Cancel { id } => match shared.cancel(id) {
-                Some(job) => job,
-                None => return,
-            },
-            Request::Get { id, want } => shared.admit(id, want),
+    async fn request(&self, request: Request) {
+        let peer = self.peer;
+        match request {
+            Request::Cancel { id } => self.input(Input::Cancelled { peer, id }),
+            Request::Get { id, want } => {
+                let is_held = self.has(&want).await;
+                self.input(Input::Requested {
+                    peer,
+                    id,
+                    want,
+                    is_held,
+                });
+            }
             Request::Have { id, roots } => {
-                let answers = self.presence(roots).await;
-                Job::Answer(Reply::Has { id, answers })
+                let is_free = self.outbox.may_ask(roots.len(), self.hub.server.now());
+                self.outbox.reply(if is_free {
+                    let answers = self.presence(roots).await;
+                    Reply::Has { id, answers }
+                } else {
+                    let retry_after_ms = RETRY_AFTER_MS;
+                    Reply::Busy { id, retry_after_ms }
+                });
             }
-        };
-        // Beyond the limit nothing more is read from the peer until it takes its answers.
-        loop {
-            let changed = shared.changed.listen();
-            if shared.lock().jobs.len() < ANSWERS_MAX {
-                break;
-            }
-            changed.await;
         }
-        shared.lock().jobs.push_back(job);
-        shared.changed.notify(usize::MAX);
     }
 
     async fn presence(&self, roots: Vec<Blake3>) -> Vec<Presence> {
-        if !self.peers.shares() {
-            return vec![Presence::None; roots.len()];
+        let count = roots.len();
+        if !self.hub.server.is_sharing() {
+            return vec![Presence::None; count];
         }
-        let (blobs, count) = (self.blobs.clone(), roots.len());
-        let look = move || {
-            let has = |root: &Blake3| match blobs.contains(root) {
-                Ok(true) => Presence::Whole,
-                Ok(false) | Err(_) => Presence::None,
-            };
-            roots.iter().map(has).collect()
-        };
-        self.pool
-            .run(look)
-            .await
-            .unwrap_or_else(|_| vec![Presence::None; count])
+        let hub = self.hub.clone();
+        let look = move || roots.iter().map(|it| hub.presence(it)).collect();
+        let answers = self.hub.pool.run(look).await;
+        answers.unwrap_or_else(|_| vec![Presence::None; count])
     }
 
-    async fn write(&self, mut writer: impl AsyncWrite + Unpin, shared: &Shared) -> io::Result<()> {
+    /// Whether `want` is here and shared.
+    async fn has(&self, want: &Want) -> bool {
+        if !self.hub.server.is_sharing() {
+            return false;
+        }
+        let (hub, want) = (self.hub.clone(), want.clone());
+        self.hub.pool.run(move || hub.has(&want)).await == Ok(true)
+    }
+
+    async fn write(&self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        let mut desk = Desk::default();
         loop {
-            let changed = shared.changed.listen();
-            let (job, is_over) = {
-                let mut queue = shared.lock();
-                (queue.jobs.pop_front(), queue.is_over)
-            };
-            match job {
-                None if is_over => return writer.close().await,
+            let job = match self.outbox.pop() {
+                Some(job) => job,
                 None => {
-                    writer.flush().await?;
-                    changed.await;
+                    desk.open = None;
+                    stalling(writer.flush()).await?;
+                    match self.outbox.next().await {
+                        Some(job) => job,
+                        None => return Ok(()),
+                    }
                 }
-                Some(Job::Answer(reply)) => {
-                    writer.write_all(&reply.encode()).await?;
-                    shared.changed.notify(usize::MAX);
-                }
-                Some(Job::Get { id, want }) => {
-                    let last = self.get(&mut writer, shared, id, want).await?;
-                    writer.write_all(&last.encode()).await?;
-                    let mut queue = shared.lock();
-                    queue.gets = queue.gets.saturating_sub(1);
-                    queue.cancelled.remove(&id);
-                    drop(queue);
-                    shared.changed.notify(usize::MAX);
-                }
-            }
-        }
-    }
-
-    /// Sends the groups of one request; returns the reply that ends it.
-    async fn get(
-        &self,
-        writer: &mut (impl AsyncWrite + Unpin),
-        shared: &Shared,
-        id: u32,
-        want: Want,
-    ) -> io::Result<Reply> {
-        let Some(mut source) = self.open(want).await else {
-            return Ok(Reply::NotFound { id });
-        };
-        let mut frame = match self.next_frame(source).await {
-            Some((frame, rest)) => {
-                source = rest;
-                frame
-            }
-            None => return Ok(Reply::NotFound { id }),
-        };
-        while !frame.is_empty() {
-            if shared.lock().cancelled.contains(&id) {
-                break;
-            }
-            let bytes = frame.len() as u64;
-            self.peers.pace_upload(&self.peer, bytes).await;
-            // The next frame is read while this one is sent.
-            let read = self.next_frame(source);
-            let send = async {
-                let header = Reply::Data {
-                    id,
-                    bytes: u32::try_from(frame.len()).unwrap_or(0),
+            };
+            let mut ready = Some(self.load(job, &mut desk).await);
+            while let Some(it) = ready {
+                // The next frame is read while this one is sent.
+                let load = async {
+                    let job = self.outbox.pop()?;
+                    Some(self.load(job, &mut desk).await)
                 };
-                writer.write_all(&header.encode()).await?;
-                writer.write_all(&frame).await
-            };
-            let (next, sent) = future::zip(read, send).await;
-            sent?;
-            self.peers.sent(&self.peer, bytes);
-            // A read that fails in the middle: the peer asks elsewhere for the rest.
-            let Some((next, rest)) = next else {
-                return Ok(Reply::NotFound { id });
-            };
-            (frame, source) = (next, rest);
+                let (sent, next) = future::zip(self.send(writer, it), load).await;
+                sent?;
+                ready = next;
+            }
         }
-        Ok(Reply::End { id })
     }
 
-    async fn open(&self, want: Want) -> Option<Source> {
-        if !self.peers.shares() {
-            return None;
+    async fn load(&self, job: Job, desk: &mut Desk) -> Ready {
+        match job {
+            Job::Reply(reply) => {
+                // Before it is sent: then the peer may use the id again.
+                if let Reply::End { id } | Reply::NotFound { id } = reply {
+                    desk.lost.remove(&id);
+                }
+                Ready::Reply(reply.encode())
+            }
+            Job::Turn { id, root, pieces } => {
+                let frame = if desk.lost.contains(&id) {
+                    None
+                } else {
+                    self.frame(id, root, pieces, desk).await
+                };
+                if frame.is_none() {
+                    desk.lost.insert(id);
+                }
+                Ready::Frame(id, frame)
+            }
         }
-        let blobs = self.blobs.clone();
-        let open = move || {
-            let blob = blobs.open(&want.root).ok().flatten()?;
-            let pieces = Pieces::new(want.size, &want.groups)?;
-            let fits = blob.size() == want.size && want.groups.end <= group_count(want.size);
-            fits.then_some(Source {
-                blob,
-                pieces,
-                next: None,
-            })
-        };
-        self.pool.run(open).await.ok().flatten()
     }
 
-    /// Reads the bytes of the next frame; none at the end.
-    async fn next_frame(&self, mut source: Source) -> Option<(Vec<u8>, Source)> {
-        let read = move || {
-            let frame = source.read_frame()?;
-            Some((frame, source))
-        };
-        self.pool.run(read).await.ok().flatten()
+    /// Reads the pieces of a turn; `None` if the disk refuses or they are gone.
+    async fn frame(
+        &self,
+        id: u32,
+        root: Blake3,
+        pieces: Vec<Piece>,
+        desk: &mut Desk,
+    ) -> Option<Vec<u8>> {
+        let pieces: Arc<[Piece]> = pieces.into();
+        loop {
+            let open = desk.open.take().filter(|(it, _)| *it == root);
+            let (hub, pieces) = (self.hub.clone(), pieces.clone());
+            let read = move || {
+                let held = match open {
+                    Some((_, held)) => held,
+                    None => Arc::new(hub.held(&root)?),
+                };
+                let frame = held.read_frame(id, &pieces).ok()?;
+                Some((held, frame))
+            };
+            let (held, frame) = self.hub.pool.run(read).await.ok()??;
+            match (frame, &*held) {
+                (Some(frame), _) => {
+                    desk.open = Some((root, held));
+                    return Some(frame);
+                }
+                // It has arrived meanwhile, and can be read as soon as it is in the store.
+                (None, Held::Arriving(arrival)) => arrival.ended().await.ok()?,
+                (None, Held::Stored(_)) => return None,
+            }
+        }
+    }
+
+    async fn send(&self, writer: &mut (impl AsyncWrite + Unpin), ready: Ready) -> io::Result<()> {
+        let peer = self.peer;
+        match ready {
+            Ready::Reply(bytes) => write_all(writer, &bytes).await,
+            Ready::Frame(id, None) => {
+                self.input(Input::Lost { peer, id });
+                Ok(())
+            }
+            Ready::Frame(id, Some(bytes)) => {
+                write_all(writer, &bytes).await?;
+                self.hub.peers.sent(&peer, bytes.len() as u64);
+                self.input(Input::Sent { peer, id });
+                Ok(())
+            }
+        }
+    }
+
+    fn input(&self, input: Input<NodeId>) {
+        self.hub.server.input(&self.outbox, input);
     }
 }
 
-struct Source {
-    blob: Blob,
-    pieces: Pieces,
-    /// The piece that did not fit the last frame.
-    next: Option<Piece>,
+/// Writes all of `bytes`, as long as the peer takes one now and then.
+async fn write_all(writer: &mut (impl AsyncWrite + Unpin), mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let count = stalling(writer.write(bytes)).await?;
+        if count == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = bytes.get(count..).unwrap_or_default();
+    }
+    Ok(())
 }
 
-impl Source {
-    /// Blocks on the disk; `None` if it fails.
-    fn read_frame(&mut self) -> Option<Vec<u8>> {
-        let mut frame = Vec::with_capacity(DATA_BYTES_MAX);
-        while let Some(piece) = self.next.take().or_else(|| self.pieces.next()) {
-            let start = frame.len();
-            if DATA_BYTES_MAX < start + piece.len() {
-                self.next = Some(piece);
-                break;
-            }
-            frame.resize(start + piece.len(), 0);
-            let target = frame.get_mut(start..)?;
-            let read = match &piece {
-                Piece::Node { offset, .. } => self.blob.read_outboard_at(*offset, target),
-                Piece::Group { offset, .. } => self.blob.read_at(*offset, target),
-            };
-            if read.ok()? != piece.len() {
-                return None;
-            }
-        }
-        Some(frame)
-    }
+async fn stalling<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let stalled = || Err(io::ErrorKind::TimedOut.into());
+    with_timeout(STALL_TIMEOUT, step)
+        .await
+        .unwrap_or_else(stalled)
 }

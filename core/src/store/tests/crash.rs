@@ -143,9 +143,11 @@ fn check(dir: &Path, acks: &Acks) {
     assert_eq!(chain.state().unwrap(), Some(state(&block)));
     assert_eq!(chain.root_at(tip.size).unwrap(), Some(tip.root));
     let wal = store.open_wal().unwrap();
-    let expected = [acks.vote.to_be_bytes().to_vec()];
-    // The child may have begun the next height.
-    assert!(wal.height() > acks.vote || wal.records(acks.vote).unwrap() == expected);
+    // Once the block is there, its votes may be forgotten: the child may be killed in the reset.
+    if tip.height < acks.vote {
+        let expected = [acks.vote.to_be_bytes().to_vec()];
+        assert_eq!(wal.records(acks.vote).unwrap(), expected);
+    }
     for number in &acks.blobs {
         assert_eq!(store.blobs().verify(&Blake3::of(&body(*number))), Ok(true));
     }

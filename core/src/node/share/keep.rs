@@ -1,0 +1,217 @@
+//! What follows from an artifact being stored, or not any more: a note of its origin, and a record
+//! in the DHT that this node holds its package.
+//!
+//! The DHT knows packages, not files: a thousandth of the records, and whoever holds a part says
+//! which when asked. Neither note is worth waiting for: if too much happens at once, some are left
+//! out until the next start, which goes through everything that is stored.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+
+use crate::base::Blake3;
+use crate::net::{CommandError, NetHandle};
+use crate::node::executor::Pool;
+use crate::node::handle::OriginRecord;
+use crate::store::{Store, StoreError};
+
+/// News that wait for the keeper; further ones are lost until the next start.
+pub(crate) const NEWS_MAX: usize = 4_096;
+
+/// Stored artifacts whose package is not in the log yet; further ones are told at the next start.
+const UNLOGGED_MAX: usize = 4_096;
+
+/// How long the keeper waits when the network has too many commands.
+const BUSY_RETRY: Duration = Duration::from_millis(200);
+
+/// Name space of the origins in the store.
+pub(crate) const ORIGINS: &str = "origin";
+
+/// What happened to an artifact.
+pub(crate) enum News {
+    /// It is stored.
+    Stored {
+        /// The artifact.
+        root: Blake3,
+        /// Where its bytes came from.
+        origin: OriginRecord,
+    },
+    /// It is not stored any more.
+    Removed(Blake3),
+    /// The log has grown.
+    Committed,
+}
+
+/// The key under which the DHT knows the holders of a package.
+pub(crate) fn provider_key(purl: &str) -> [u8; 32] {
+    Blake3::of(purl.as_bytes()).0
+}
+
+/// Sees to it that every removal becomes news.
+pub(crate) fn watch(store: &Store, news: Sender<News>) {
+    store.blobs().on_removed(move |digests| {
+        for digest in digests {
+            let _ = news.try_send(News::Removed(*digest));
+        }
+    });
+}
+
+/// Takes news until nobody can send any.
+pub(crate) struct Keeper {
+    pub(crate) store: Arc<Store>,
+    pub(crate) pool: Pool,
+    pub(crate) net: NetHandle,
+    /// Whether others are told what is here.
+    pub(crate) shares: bool,
+    pub(crate) news: Receiver<News>,
+}
+
+/// What the DHT is to be told.
+enum Telling {
+    Provide([u8; 32]),
+    Stop([u8; 32]),
+}
+
+impl Keeper {
+    pub(crate) async fn run(self) {
+        self.boot().await;
+        let mut unlogged = BTreeSet::new();
+        while let Ok(news) = self.news.recv().await {
+            let store = self.store.clone();
+            let take = move || {
+                let tellings = take(&store, news, &mut unlogged);
+                (tellings, unlogged)
+            };
+            let Ok((tellings, rest)) = self.pool.run(take).await else {
+                return;
+            };
+            unlogged = rest;
+            match tellings {
+                Ok(tellings) => self.tell(tellings).await,
+                Err(error) => tracing::warn!(%error, "the origin of an artifact was not noted"),
+            }
+        }
+    }
+
+    /// Tells what is stored, and forgets the origins of what is not.
+    async fn boot(&self) {
+        let mut after = None;
+        while self.shares {
+            let (store, from) = (self.store.clone(), after);
+            let step = self.pool.run(move || stored(&store, from.as_ref())).await;
+            let Ok(Ok((last, tellings))) = step else {
+                break;
+            };
+            self.tell(tellings).await;
+            after = last;
+            if after.is_none() {
+                break;
+            }
+        }
+        let mut after = None;
+        loop {
+            let (store, from) = (self.store.clone(), after.take());
+            let step = self.pool.run(move || sweep(&store, from.as_deref())).await;
+            match step {
+                Ok(Ok(Some(last))) => after = Some(last),
+                Ok(Ok(None)) | Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    }
+
+    async fn tell(&self, tellings: Vec<Telling>) {
+        for telling in tellings.into_iter().filter(|_| self.shares) {
+            loop {
+                let told = match &telling {
+                    Telling::Provide(key) => self.net.provide(key),
+                    Telling::Stop(key) => self.net.stop_providing(key),
+                };
+                match told {
+                    Err(CommandError::Busy) => {
+                        async_io::Timer::after(BUSY_RETRY).await;
+                    }
+                    Ok(()) | Err(CommandError::Closed | CommandError::TooLong { .. }) => break,
+                }
+            }
+        }
+    }
+}
+
+/// Blocks on the disk.
+fn take(
+    store: &Store,
+    news: News,
+    unlogged: &mut BTreeSet<Blake3>,
+) -> Result<Vec<Telling>, StoreError> {
+    let mut tellings = Vec::new();
+    match news {
+        News::Stored { root, origin } => {
+            let record = serde_json::to_vec(&origin).unwrap_or_default();
+            match purl_of(store, &root) {
+                Some(purl) => tellings.push(Telling::Provide(provider_key(&purl))),
+                None if unlogged.len() < UNLOGGED_MAX => drop(unlogged.insert(root)),
+                None => (),
+            }
+            store.meta().put(ORIGINS, &root.0, &record)?;
+        }
+        News::Removed(root) => {
+            unlogged.remove(&root);
+            if let Some(purl) = purl_of(store, &root)
+                && !holds_any(store, &purl)
+            {
+                tellings.push(Telling::Stop(provider_key(&purl)));
+            }
+            store.meta().remove(ORIGINS, &root.0)?;
+        }
+        News::Committed => unlogged.retain(|root| match purl_of(store, root) {
+            Some(purl) => {
+                tellings.push(Telling::Provide(provider_key(&purl)));
+                false
+            }
+            None => true,
+        }),
+    }
+    Ok(tellings)
+}
+
+fn purl_of(store: &Store, root: &Blake3) -> Option<String> {
+    let found = store.index().by_digest(&(*root).into()).ok()??;
+    Some(found.artifact.purl)
+}
+
+/// Whether a file of a package is stored.
+fn holds_any(store: &Store, purl: &str) -> bool {
+    let files = store.index().package(purl).unwrap_or_default();
+    let is_stored = |it: &Blake3| store.blobs().contains(it).unwrap_or(false);
+    files.iter().any(|it| is_stored(&it.artifact.blake3))
+}
+
+/// The packages of some stored artifacts, and after which to go on. Blocks on the disk.
+fn stored(
+    store: &Store,
+    after: Option<&Blake3>,
+) -> Result<(Option<Blake3>, Vec<Telling>), StoreError> {
+    let blobs = store.blobs().list(after)?;
+    let keys: BTreeSet<[u8; 32]> = blobs
+        .iter()
+        .filter_map(|it| purl_of(store, &it.blake3))
+        .map(|it| provider_key(&it))
+        .collect();
+    let last = blobs.last().map(|it| it.blake3);
+    Ok((last, keys.into_iter().map(Telling::Provide).collect()))
+}
+
+/// Forgets the origins of artifacts that are not stored; tells after which to go on. Blocks on the
+/// disk.
+fn sweep(store: &Store, after: Option<&[u8]>) -> Result<Option<Vec<u8>>, StoreError> {
+    let rows = store.meta().scan(ORIGINS, b"", after)?;
+    for (key, _) in &rows {
+        let root = <[u8; 32]>::try_from(&key[..]).map(Blake3);
+        if !root.is_ok_and(|it| store.blobs().contains(&it).unwrap_or(true)) {
+            store.meta().remove(ORIGINS, key)?;
+        }
+    }
+    Ok(rows.into_iter().last().map(|it| it.0))
+}

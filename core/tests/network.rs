@@ -1,0 +1,126 @@
+//! A network of real nodes in one process, over real sockets, with real upstreams.
+
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use kogge::node::keys;
+use kogge::{BuildSpec, Config, Genesis, Network, Node, Params, WallTime};
+use kogge_testkit::proxy::Server;
+use kogge_testkit::run::wait_until;
+
+/// How long a build or a catch-up may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A static Maven repository with one package.
+fn repository(root: &Path) -> Server {
+    let folder = root.join("org/example/lib/1.0");
+    std::fs::create_dir_all(&folder).unwrap();
+    let pom = "<project><modelVersion>4.0.0</modelVersion><groupId>org.example</groupId>\
+               <artifactId>lib</artifactId><version>1.0</version></project>";
+    std::fs::write(folder.join("lib-1.0.pom"), pom).unwrap();
+    let jar: Vec<u8> = (0..3_000_000_u32).flat_map(|it| it.to_le_bytes()).collect();
+    std::fs::write(folder.join("lib-1.0.jar"), jar).unwrap();
+    Server::files(root.to_owned()).unwrap()
+}
+
+fn genesis(folder: &Path, count: usize) -> Genesis {
+    let card = |at: usize| {
+        let data = folder.join(format!("a{at}"));
+        std::fs::create_dir_all(&data).unwrap();
+        keys::load_or_create(&data)
+            .unwrap()
+            .card(&format!("node-{at}"))
+    };
+    Genesis {
+        version: 1,
+        name: "test".into(),
+        origin: "kogge.test/log".into(),
+        time: WallTime::from_millis(1_790_000_000_000),
+        members: (0..count).map(card).collect(),
+        params: Params {
+            block_interval_min_ms: 0,
+            ..Params::default()
+        },
+    }
+}
+
+fn start(folder: &Path, genesis: &Genesis, upstream: &str, peers: &[&Node]) -> Node {
+    let mut config = Config::new(folder);
+    config.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
+    config.peers = peers.iter().flat_map(|it| it.status().listen).collect();
+    config.repositories = vec![upstream.into()];
+    let node = block_on(Node::start(
+        config,
+        Network::Genesis(Box::new(genesis.clone())),
+    ))
+    .unwrap();
+    wait_until("listening", LIMIT, || !node.status().listen.is_empty()).unwrap();
+    node
+}
+
+#[test]
+fn four_authorized_nodes_agree_and_regular_nodes_share() {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_test_writer()
+        .try_init();
+    let folder = tempfile::tempdir().unwrap();
+    let upstream = repository(&folder.path().join("repository"));
+    let url = format!("http://127.0.0.1:{}", upstream.port);
+    let genesis = genesis(folder.path(), 4);
+    let mut nodes: Vec<Node> = Vec::new();
+    for at in 0..4 {
+        let peers: Vec<&Node> = nodes.iter().collect();
+        nodes.push(start(
+            &folder.path().join(format!("a{at}")),
+            &genesis,
+            &url,
+            &peers,
+        ));
+    }
+    let first: Vec<&Node> = nodes.iter().take(2).collect();
+    let alice = start(&folder.path().join("alice"), &genesis, &url, &first);
+    let bob = start(&folder.path().join("bob"), &genesis, &url, &[&alice]);
+
+    let spec: BuildSpec = "maven org.example:lib:1.0".parse().unwrap();
+    let build = block_on(bob.request_build(spec)).unwrap();
+    let build = block_on(bob.wait_build(build.id, LIMIT)).unwrap();
+    assert!(
+        build.state.to_string().starts_with("committed"),
+        "{}",
+        build.state
+    );
+
+    // Everybody has the same log.
+    for node in nodes.iter().chain([&alice, &bob]) {
+        wait_until("the same log", LIMIT, || {
+            node.status().log.root == bob.status().log.root && node.status().log.size != 0
+        })
+        .unwrap();
+    }
+    wait_until("a checkpoint", LIMIT, || bob.log().checkpoint().is_some()).unwrap();
+
+    // The upstream is gone: bob gets the file from peers.
+    upstream.switch_off(true);
+    let (_, jar) = bob
+        .log()
+        .file("pkg:maven/org.example/lib@1.0", "lib-1.0.jar")
+        .unwrap()
+        .unwrap();
+    let artifact = block_on(bob.open(&jar.sha256.into())).unwrap();
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < artifact.size() {
+        bytes.extend(block_on(artifact.read(bytes.len() as u64, 1 << 20)).unwrap());
+    }
+    assert_eq!(kogge::Sha256::of(&bytes), jar.sha256);
+    block_on(artifact.complete()).unwrap();
+    assert!(bob.stores(&jar.blake3));
+    assert_eq!(bob.status().transfer.received, jar.size);
+
+    for node in nodes.iter().chain([&alice, &bob]) {
+        block_on(node.shutdown());
+    }
+}

@@ -1,0 +1,15 @@
+//! Artifacts between real nodes: over sockets on loopback, from a repository that is switched off
+//! once the package is in the log.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+mod bed;
+mod eve;
+mod hostile;
+mod limits;
+mod spread;
+mod upstream;
