@@ -436,7 +436,7 @@ impl DepositWriter for BlobWriter {
         self.outboard
             .update(bytes, &mut self.nodes)
             .map_err(|_| io::Error::other("the file is larger than any artifact may be"))?;
-        self.peers.from_upstream(bytes.len() as u64);
+        self.peers.add_upstream(bytes.len() as u64);
         self.write_nodes()
     }
 

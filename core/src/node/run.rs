@@ -206,6 +206,7 @@ impl Loop {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one match shows every event")]
     fn net_event(&mut self, event: NetEvent) {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let input = match event {
@@ -362,6 +363,7 @@ impl Loop {
         written.map_err(|error| format!("the consensus journal: {error}"))
     }
 
+    #[expect(clippy::too_many_lines, reason = "one match shows every effect")]
     async fn effect(&mut self, effect: Effect) -> Result<(), Fatal> {
         match effect {
             Effect::Send {

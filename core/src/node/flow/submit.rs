@@ -186,7 +186,10 @@ impl<V: Vault> Engine<V> {
         };
         let image = tag.name();
         let (registry, repository) = (image.registry(), image.repository());
-        let bound = self.vault.tag(registry, repository, &name).map(|it| it.digest);
+        let bound = self
+            .vault
+            .tag(registry, repository, &name)
+            .map(|it| it.digest);
         if bound == digest
             && let Some(index) = self.vault.tag_index(registry, repository, &name)
         {

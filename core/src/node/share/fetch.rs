@@ -78,6 +78,9 @@ pub(crate) async fn drive(hub: Arc<Hub>, arrival: Arc<Arrival>, key: [u8; 32], h
     arrival.close(end);
 }
 
+/// Both ends.
+type Channel<T> = (Sender<T>, Receiver<T>);
+
 struct Driver {
     hub: Arc<Hub>,
     arrival: Arc<Arrival>,
@@ -85,15 +88,9 @@ struct Driver {
     hints: Vec<NodeId>,
     machine: Download<NodeId>,
     effects: Vec<Effect<NodeId>>,
-    reports: (Sender<(NodeId, Report)>, Receiver<(NodeId, Report)>),
-    answers: (
-        Sender<(NodeId, Vec<Presence>)>,
-        Receiver<(NodeId, Vec<Presence>)>,
-    ),
-    durable: (
-        Sender<Result<Ranges, String>>,
-        Receiver<Result<Ranges, String>>,
-    ),
+    reports: Channel<(NodeId, Report)>,
+    answers: Channel<(NodeId, Vec<Presence>)>,
+    durable: Channel<Result<Ranges, String>>,
     lanes: BTreeMap<NodeId, Sender<Command>>,
     asked: BTreeSet<NodeId>,
     wanted: Option<u64>,

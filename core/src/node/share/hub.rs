@@ -98,7 +98,7 @@ impl Peers {
         self.count(peer, |it| it.1 += bytes);
     }
 
-    pub(crate) fn from_upstream(&self, bytes: u64) {
+    pub(crate) fn add_upstream(&self, bytes: u64) {
         self.upstream.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -171,17 +171,30 @@ struct State {
     is_closed: bool,
 }
 
+/// What a hub is made of.
+pub(crate) struct Parts {
+    pub(crate) net: NetHandle,
+    pub(crate) tasks: Tasks,
+    pub(crate) pool: Pool,
+    pub(crate) blobs: Blobs,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    pub(crate) news: Sender<News>,
+}
+
 impl Hub {
-    pub(crate) fn new(
-        net: NetHandle,
-        tasks: Tasks,
-        pool: Pool,
-        blobs: Blobs,
-        peers: Arc<Peers>,
-        clock: Clock,
-        limits: Limits,
-        news: Sender<News>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let Parts {
+            net,
+            tasks,
+            pool,
+            blobs,
+            peers,
+            clock,
+            limits,
+            news,
+        } = parts;
         let rate = limits.upload.map_or(Rate::Unlimited, Rate::BytesPerSecond);
         let config = crate::proto::exchange::serve::Config {
             shares: limits.share,

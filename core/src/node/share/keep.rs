@@ -95,20 +95,26 @@ impl Keeper {
         }
     }
 
-    /// Tells what is stored, and forgets the origins of what is not.
-    async fn boot(&self) {
+    async fn tell_stored(&self) {
         let mut after = None;
-        while self.shares {
+        loop {
             let (store, from) = (self.store.clone(), after);
             let step = self.pool.run(move || stored(&store, from.as_ref())).await;
             let Ok(Ok((last, tellings))) = step else {
-                break;
+                return;
             };
             self.tell(tellings).await;
             after = last;
             if after.is_none() {
-                break;
+                return;
             }
+        }
+    }
+
+    /// Tells what is stored, and forgets the origins of what is not.
+    async fn boot(&self) {
+        if self.shares {
+            self.tell_stored().await;
         }
         let mut after = None;
         loop {

@@ -18,4 +18,4 @@ pub(crate) mod serve;
 pub(crate) mod server;
 
 pub use fetch::FetchError;
-pub(crate) use hub::{Hub, Peers};
+pub(crate) use hub::{Hub, Parts, Peers};
