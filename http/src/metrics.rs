@@ -4,177 +4,150 @@ use std::fmt::Write as _;
 
 use kogge::Status;
 
-/// Whether a number only grows.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
-    Counter,
-    Gauge,
-}
+use crate::source::is_current;
 
 /// The numbers in `status` as text.
 pub(crate) fn render(status: &Status) -> String {
-    let mut text = String::new();
-    for (name, kind, help, value) in numbers(status) {
-        let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-        };
+    let mut page = Page::default();
+    node(&mut page, status);
+    log(&mut page, status);
+    bytes(&mut page, status);
+    page.0
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.write(name, "gauge", help, value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.write(name, "counter", help, value);
+    }
+
+    fn write(&mut self, name: &str, kind: &str, help: &str, value: u64) {
         // Writing to a string cannot fail.
         let _ = writeln!(
-            text,
+            self.0,
             "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
         );
     }
-    text
 }
 
-fn numbers(status: &Status) -> Vec<(&'static str, Kind, &'static str, u64)> {
-    use Kind::{Counter, Gauge};
-    let (log, store, transfer) = (&status.log, &status.store, &status.transfer);
-    let count = |it: usize| u64::try_from(it).unwrap_or(u64::MAX);
-    let live = u64::from(log.state == crate::source::LIVE);
-    let mut all = vec![
-        (
-            "kogge_ready",
-            Gauge,
-            "Whether the node answers queries.",
-            status.ready.into(),
-        ),
-        (
-            "kogge_start_time_seconds",
-            Gauge,
-            "When the node started.",
-            status.started.as_secs(),
-        ),
-        (
-            "kogge_log_live",
-            Gauge,
-            "Whether the node has reached the head of the log.",
-            live,
-        ),
-        (
-            "kogge_log_height_blocks",
-            Gauge,
-            "Number of the last block.",
-            log.height,
-        ),
-        (
-            "kogge_log_target_blocks",
-            Gauge,
-            "Highest block that peers claim.",
-            log.target,
-        ),
-        (
-            "kogge_log_size_entries",
-            Gauge,
-            "Leaves in the log.",
-            log.size,
-        ),
-        (
-            "kogge_log_time_seconds",
-            Gauge,
-            "Time of the last block.",
-            log.time.as_secs(),
-        ),
-        ("kogge_peers", Gauge, "Admitted peers.", count(status.peers)),
-        (
-            "kogge_members",
-            Gauge,
-            "Authorized nodes.",
-            count(status.network.members.len()),
-        ),
-        (
-            "kogge_builds_open",
-            Gauge,
-            "Builds that are not finished.",
-            count(status.builds_open),
-        ),
-        (
-            "kogge_store_artifacts",
-            Gauge,
-            "Whole artifacts that are stored.",
-            store.artifacts,
-        ),
-        (
-            "kogge_store_bytes",
-            Gauge,
-            "Bytes of stored artifacts.",
-            store.bytes,
-        ),
-        (
-            "kogge_store_quota_bytes",
-            Gauge,
-            "The owner's limit.",
-            store.quota,
-        ),
-        (
-            "kogge_store_pinned_bytes",
-            Gauge,
-            "Bytes that are never evicted.",
-            store.pinned,
-        ),
+fn node(page: &mut Page, status: &Status) {
+    let members = count(status.network.members.len());
+    let (ready, started) = (status.ready.into(), status.started.as_secs());
+    page.gauge("kogge_ready", "Whether the node answers queries.", ready);
+    page.gauge(
+        "kogge_start_time_seconds",
+        "When the node started.",
+        started,
+    );
+    page.gauge("kogge_peers", "Admitted peers.", count(status.peers));
+    page.gauge("kogge_members", "Authorized nodes.", members);
+    let open = count(status.builds_open);
+    page.gauge("kogge_builds_open", "Builds that are not finished.", open);
+    if let Some(consensus) = &status.consensus {
+        let name = "kogge_consensus_connected_members";
+        let help = "Authorized nodes that are connected, this one included.";
+        page.gauge(name, help, count(consensus.connected));
+    }
+}
+
+fn log(page: &mut Page, status: &Status) {
+    let log = &status.log;
+    let live = is_current(status).into();
+    page.gauge(
+        "kogge_log_live",
+        "Whether the node has the whole log.",
+        live,
+    );
+    page.gauge(
+        "kogge_log_height_blocks",
+        "Number of the last block.",
+        log.height,
+    );
+    page.gauge(
+        "kogge_log_target_blocks",
+        "Highest block that peers claim.",
+        log.target,
+    );
+    page.gauge("kogge_log_size_entries", "Leaves in the log.", log.size);
+    page.gauge(
+        "kogge_log_time_seconds",
+        "Time of the last block.",
+        log.time.as_secs(),
+    );
+    if let Some(it) = &log.checkpoint {
+        let (time, signers) = (it.time.as_secs(), count(it.signers));
+        let help = "Leaves that the newest checkpoint covers.";
+        page.gauge("kogge_checkpoint_size_entries", help, it.size);
+        page.gauge(
+            "kogge_checkpoint_time_seconds",
+            "Time of its newest cosignature.",
+            time,
+        );
+        page.gauge(
+            "kogge_checkpoint_signers",
+            "Authorized nodes that cosigned it.",
+            signers,
+        );
+    }
+}
+
+fn bytes(page: &mut Page, status: &Status) {
+    let (store, moved) = (&status.store, &status.transfer);
+    page.gauge(
+        "kogge_store_artifacts",
+        "Whole artifacts that are stored.",
+        store.artifacts,
+    );
+    page.gauge(
+        "kogge_store_bytes",
+        "Bytes of stored artifacts.",
+        store.bytes,
+    );
+    page.gauge("kogge_store_quota_bytes", "The owner's limit.", store.quota);
+    page.gauge(
+        "kogge_store_pinned_bytes",
+        "Bytes that are never evicted.",
+        store.pinned,
+    );
+    for (name, help, value) in [
         (
             "kogge_exchange_received_bytes_total",
-            Counter,
             "Verified payload from peers.",
-            transfer.received,
+            moved.received,
         ),
         (
             "kogge_exchange_sent_bytes_total",
-            Counter,
             "Payload to peers.",
-            transfer.sent,
+            moved.sent,
         ),
         (
             "kogge_upstream_received_bytes_total",
-            Counter,
             "Payload from upstreams.",
-            transfer.upstream,
+            moved.upstream,
         ),
         (
             "kogge_exchange_bad_proofs_total",
-            Counter,
             "Groups that were not what was asked for.",
-            transfer.bad_proofs,
+            moved.bad_proofs,
         ),
         (
             "kogge_exchange_spurious_total",
-            Counter,
             "Frames that nobody asked for.",
-            transfer.spurious,
+            moved.spurious,
         ),
-    ];
-    if let Some(checkpoint) = &log.checkpoint {
-        all.extend([
-            (
-                "kogge_checkpoint_size_entries",
-                Gauge,
-                "Leaves that the newest checkpoint covers.",
-                checkpoint.size,
-            ),
-            (
-                "kogge_checkpoint_time_seconds",
-                Gauge,
-                "Time of its newest cosignature.",
-                checkpoint.time.as_secs(),
-            ),
-            (
-                "kogge_checkpoint_signers",
-                Gauge,
-                "Authorized nodes that cosigned it.",
-                count(checkpoint.signers),
-            ),
-        ]);
+    ] {
+        page.counter(name, help, value);
     }
-    if let Some(consensus) = &status.consensus {
-        all.push((
-            "kogge_consensus_connected_members",
-            Gauge,
-            "Authorized nodes that are connected, this one included.",
-            count(consensus.connected),
-        ));
-    }
-    all
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -218,10 +191,13 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_counters_say_total() {
-        let numbers = numbers(&status());
-        for (at, (name, kind, ..)) in numbers.iter().enumerate() {
-            assert!(!numbers.iter().take(at).any(|it| it.0 == *name), "{name}");
-            assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
+        let text = render(&status());
+        let mut seen = Vec::new();
+        for line in text.lines().filter_map(|it| it.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            assert!(!seen.contains(&name), "{name}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+            seen.push(name);
         }
     }
 }

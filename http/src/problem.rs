@@ -124,6 +124,7 @@ impl Problem {
     }
 
     /// What went wrong.
+    #[cfg(test)]
     pub(crate) const fn fault(&self) -> Fault {
         self.fault
     }
@@ -183,9 +184,10 @@ impl From<LogError> for Problem {
             | LogError::Store(
                 StoreError::Behind { .. } | StoreError::Busy(_) | StoreError::Closed,
             ) => Self::unavailable(message),
-            LogError::Store(_) | LogError::Waybill(_) | LogError::Proof(_) => {
-                Self::new(Fault::Internal, message)
-            }
+            LogError::Store(_)
+            | LogError::Members(_)
+            | LogError::Waybill(_)
+            | LogError::Proof(_) => Self::new(Fault::Internal, message),
         }
     }
 }

@@ -229,3 +229,130 @@ impl Hall {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::listen::listen_tcp;
+    use crate::reply;
+
+    /// Answers `/large` with much, `/late` when told so, everything else at once.
+    struct Echo {
+        release: Watch,
+        begun: async_channel::Sender<()>,
+    }
+
+    impl Answer for Echo {
+        async fn answer(self: Arc<Self>, _: Client, request: Request<Incoming>) -> Response<Body> {
+            match request.uri().path() {
+                "/large" => reply::text(vec![b'x'; 64 << 20]),
+                "/late" => {
+                    let _ = self.begun.send(()).await;
+                    self.release.raised().await;
+                    reply::text("late")
+                }
+                _ => reply::text("here"),
+            }
+        }
+    }
+
+    struct Site {
+        doors: Doors,
+        address: std::net::SocketAddr,
+        release: Signal,
+        begun: async_channel::Receiver<()>,
+    }
+
+    fn site(patience: Patience) -> Site {
+        let spawn: Spawn = Arc::new(|task| {
+            std::thread::spawn(|| async_io::block_on(task));
+        });
+        let (signal, release) = signal();
+        let (sender, begun) = async_channel::bounded(1);
+        let doors = Doors::new(spawn, patience);
+        let listener = listen_tcp(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.get_ref().local_addr().unwrap();
+        let echo = Echo {
+            release,
+            begun: sender,
+        };
+        doors.serve(listener, Client::Anybody, Arc::new(echo));
+        Site {
+            doors,
+            address,
+            release: signal,
+            begun,
+        }
+    }
+
+    impl Site {
+        fn ask(&self, path: &str) -> TcpStream {
+            let mut socket = TcpStream::connect(self.address).unwrap();
+            socket
+                .set_read_timeout(Some(Duration::from_secs(60)))
+                .unwrap();
+            write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            socket
+        }
+    }
+
+    fn rest(mut socket: TcpStream) -> String {
+        let mut answer = Vec::new();
+        let _ = socket.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[test]
+    fn closing_lets_a_running_response_finish() {
+        let site = site(Patience::default());
+        let late = site.ask("/late");
+        site.begun.recv_blocking().unwrap();
+        let closed = async_io::block_on(future::poll_once(site.doors.close()));
+        assert_eq!(closed, None);
+        site.release.raise();
+        assert!(rest(late).ends_with("late"));
+        async_io::block_on(site.doors.close());
+        assert!(TcpStream::connect(site.address).is_err());
+    }
+
+    #[test]
+    fn who_takes_nothing_of_a_response_is_dropped() {
+        let stall = Duration::from_millis(200);
+        let site = site(Patience {
+            stall,
+            ..Patience::default()
+        });
+        let mut stuck = site.ask("/large");
+        let mut status = [0; 12];
+        stuck.read_exact(&mut status).unwrap();
+        // The response is under way and nobody reads on: closing waits for the stall only.
+        let close = async {
+            site.doors.close().await;
+            true
+        };
+        let late = async {
+            async_io::Timer::after(CLOSE_TIMEOUT / 2).await;
+            false
+        };
+        assert!(async_io::block_on(future::or(close, late)));
+        assert!(rest(stuck).len() < 64 << 20);
+    }
+
+    #[test]
+    fn a_connection_beyond_the_limit_is_closed_at_once() {
+        let site = site(Patience::default());
+        site.doors
+            .hall
+            .open
+            .store(CONNECTIONS_MAX, Ordering::SeqCst);
+        assert_eq!(rest(site.ask("/")), "");
+        site.doors.hall.open.store(0, Ordering::SeqCst);
+        let mut socket = site.ask("/");
+        let mut status = [0; 12];
+        socket.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+    }
+}

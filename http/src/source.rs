@@ -6,7 +6,8 @@ use futures_lite::future;
 use kogge::proto::build::{BuildId, Reason, Refusal, State};
 use kogge::proto::package::ImageName;
 use kogge::{
-    AddArtifact, Artifact, BuildSpec, BuildStatus, Digest, Log, Node, NodeError, Sha256, WallTime,
+    AddArtifact, Artifact, BuildSpec, BuildStatus, Digest, Log, Node, NodeError, Sha256, Status,
+    WallTime,
 };
 use percent_encoding::percent_decode_str;
 
@@ -27,7 +28,7 @@ const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(120);
 const VERSIONS_MAX: usize = 5_000;
 
 /// The value of `LogStatus::state` of a node that has reached the head of the log.
-pub(crate) const LIVE: &str = "live";
+const LIVE: &str = "live";
 
 /// The node behind the front end.
 #[derive(Clone)]
@@ -186,14 +187,15 @@ impl Source {
     ///
     /// [`Fault::Unavailable`] while the node is behind the log or alone.
     pub(crate) fn check_live(&self, what: &str) -> Result<(), Problem> {
-        let log = self.node.status().log;
-        if log.state == LIVE {
+        let status = self.node.status();
+        if is_current(&status) {
             return Ok(());
         }
-        let (state, height, target) = (log.state, log.height, log.target.max(log.height));
+        let log = status.log;
         Err(Problem::unavailable(format!(
-            "{what} is not in the log as far as this node has it (block {height} of {target}, \
-             {state}); ask again when `kogge status` says live"
+            "{what} is not in the log as far as this node has it (block {} of {}, {}); ask again \
+             when `kogge status` says live",
+            log.height, log.target, log.state
         )))
     }
 
@@ -236,6 +238,12 @@ impl Source {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether the node has the whole log: it follows the head, or it alone decides what the head is.
+pub(crate) fn is_current(status: &Status) -> bool {
+    let is_alone = status.network.members.len() == 1 && status.network.me.is_some();
+    is_alone || status.log.state == LIVE
 }
 
 /// Why a build came to nothing. Only what a quorum did not find upstream is surely absent.

@@ -114,6 +114,7 @@ impl Loop {
 
     async fn turns(&mut self, stopping: &mut Option<Sender<()>>) -> Result<(), Fatal> {
         self.perform().await?;
+        self.publish_status();
         let mut turns = 0;
         loop {
             let turn = self.next().await;

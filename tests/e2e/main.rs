@@ -1,0 +1,12 @@
+//! Real processes and real clients on loopback, with real images and jars.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed step fails the test"
+)]
+
+mod images;
+mod maven;
+mod network;
+mod outage;

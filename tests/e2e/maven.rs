@@ -1,0 +1,52 @@
+//! Maven builds a real project through a regular node.
+
+use std::path::Path;
+use std::process::Command;
+
+use kogge_testkit::MavenUpstream;
+use kogge_testkit::maven::copy_project;
+use kogge_testkit::run::run;
+
+use crate::network::{Network, cache};
+
+fn package(folder: &Path, name: &str, registry: &str) {
+    let project = folder.join(name);
+    copy_project(&project).unwrap();
+    let settings = format!(
+        "<settings><mirrors><mirror><id>kogge</id><mirrorOf>*</mirrorOf>\
+         <url>http://{registry}/maven2</url></mirror></mirrors></settings>"
+    );
+    std::fs::write(project.join("settings.xml"), settings).unwrap();
+    let mut local = std::ffi::OsString::from("-Dmaven.repo.local=");
+    local.push(project.join("repository"));
+    let mut maven = Command::new("mvn");
+    maven
+        .args(["-B", "-ntp", "-C", "-s", "settings.xml"])
+        .arg(local);
+    run(maven.arg("package").current_dir(&project)).unwrap();
+    assert!(project.join("target/demo-1.0.jar").exists());
+}
+
+#[test]
+fn a_project_builds_from_an_empty_repository_without_the_upstream() {
+    let folder = tempfile::tempdir().unwrap();
+    let upstream = MavenUpstream::start(&cache()).unwrap();
+    let network = Network::start(4, 2, "http://127.0.0.1:9", &upstream.url(), true);
+
+    // The first build asks for what the log lacks; strict checksums hold.
+    package(folder.path(), "first", &network.regular(0).registry());
+    network.wait_same_log(1);
+
+    // The second one, through another node, with the upstream gone.
+    upstream.switch_off(true);
+    let before = upstream.requests().all().len();
+    package(folder.path(), "second", &network.regular(1).registry());
+    assert_eq!(
+        upstream.requests().all().len(),
+        before,
+        "the upstream was asked again"
+    );
+
+    let why = network.regular(1).json(&["why", "junit:junit:4.13.2"]);
+    assert!(why["attested_by"].as_array().unwrap().len() >= 3, "{why}");
+}

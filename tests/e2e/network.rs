@@ -1,0 +1,241 @@
+//! A network of real `kogge up` processes on loopback.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use kogge_testkit::run::{Child, run, wait_until};
+use serde_json::Value;
+
+/// How long a node may take to start, and a network to agree.
+pub(crate) const LIMIT: Duration = Duration::from_secs(90);
+
+/// The program, built once.
+pub(crate) fn kogge() -> PathBuf {
+    static BUILT: std::sync::Once = std::sync::Once::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    BUILT.call_once(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        run(cargo
+            .args(["build", "--quiet", "-p", "kogge-daemon"])
+            .current_dir(root))
+        .unwrap();
+    });
+    let target = std::env::current_exe()
+        .unwrap()
+        .ancestors()
+        .nth(3)
+        .unwrap()
+        .to_owned();
+    target.join("debug/kogge")
+}
+
+/// Where fixtures that take long to make are kept between runs.
+pub(crate) fn cache() -> PathBuf {
+    let target = std::env::current_exe()
+        .unwrap()
+        .ancestors()
+        .nth(3)
+        .unwrap()
+        .to_owned();
+    let cache = target.join("fixtures");
+    std::fs::create_dir_all(&cache).unwrap();
+    cache
+}
+
+/// One node of the network.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) data: PathBuf,
+    pub(crate) http: u16,
+    process: Option<Child>,
+}
+
+impl Node {
+    /// Starts the process and waits until it is ready.
+    pub(crate) fn start(&mut self) {
+        let log = self.data.join("log");
+        let mut up = self.command(&["up"]);
+        up.env("RUST_LOG", "info");
+        self.process = Some(Child::start(&mut up, &log).unwrap());
+        wait_until(&format!("{} ready", self.name), LIMIT, || {
+            self.status().is_some()
+        })
+        .unwrap_or_else(|error| panic!("{error}:\n{}", self.log()));
+    }
+
+    /// Ends the process as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// A command of the program for this node.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(kogge());
+        command.arg("--data-dir").arg(&self.data).args(args);
+        command
+    }
+
+    /// The JSON that a command prints.
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let text = run(self.command(&["--json"]).args(args)).unwrap();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}\n{text}"))
+    }
+
+    /// `status --json`, if the node answers.
+    pub(crate) fn status(&self) -> Option<Value> {
+        let text = run(&mut self.command(&["--json", "status"])).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// Height, size and root of its log.
+    pub(crate) fn head(&self) -> (u64, u64, String) {
+        let status = self.status().unwrap_or_default();
+        let log = &status["log"];
+        let number = |key: &str| log[key].as_u64().unwrap_or(0);
+        (
+            number("height"),
+            number("size"),
+            log["root"].as_str().unwrap_or_default().to_owned(),
+        )
+    }
+
+    /// What it printed.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.data.join("log")).unwrap_or_default()
+    }
+
+    /// `host:port` of its registry.
+    pub(crate) fn registry(&self) -> String {
+        format!("127.0.0.1:{}", self.http)
+    }
+}
+
+/// Authorized nodes first, then regular ones.
+pub(crate) struct Network {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) authorized: usize,
+    _folder: tempfile::TempDir,
+}
+
+impl Network {
+    /// Makes and starts a network. Only authorized nodes know the upstreams; regular nodes ask for
+    /// builds of what they lack if `read_through` says so.
+    pub(crate) fn start(
+        authorized: usize,
+        regular: usize,
+        registry: &str,
+        repository: &str,
+        read_through: bool,
+    ) -> Self {
+        // A short path: the control socket's path is limited.
+        let folder = tempfile::Builder::new()
+            .prefix("kg")
+            .tempdir_in("/tmp")
+            .unwrap();
+        let (dir, a, r) = (
+            folder.path().join("n"),
+            authorized.to_string(),
+            regular.to_string(),
+        );
+        let mut init = Command::new(kogge());
+        init.args([
+            "network",
+            "init",
+            "--name",
+            "e2e",
+            "--block-interval-ms",
+            "100",
+        ]);
+        run(init
+            .args(["--local", &a, "--regular", &r, "--dir"])
+            .arg(&dir))
+        .unwrap();
+        let mut folders: Vec<PathBuf> = std::fs::read_dir(&dir)
+            .unwrap()
+            .map(|it| it.unwrap().path())
+            .filter(|it| it.is_dir())
+            .collect();
+        folders.sort();
+        let mut nodes: Vec<Node> = folders.into_iter().map(node).collect();
+        let is_authorized = |it: &Node| it.name.starts_with("node-");
+        nodes.sort_by_key(|it| !is_authorized(it));
+        for node in &nodes {
+            let extra = if is_authorized(node) {
+                format!(
+                    "[docker.registries]\n\"docker.io\" = \"{registry}\"\n\
+                     [maven]\nrepositories = [\"{repository}\"]\n"
+                )
+            } else {
+                String::new()
+            };
+            let path = node.data.join("kogge.toml");
+            let text = std::fs::read_to_string(&path).unwrap();
+            let head = if read_through {
+                "read_through = \"on\"\n"
+            } else {
+                ""
+            };
+            std::fs::write(&path, format!("{head}{text}\n{extra}")).unwrap();
+        }
+        for node in &mut nodes {
+            node.start();
+        }
+        let this = Self {
+            nodes,
+            authorized,
+            _folder: folder,
+        };
+        wait_until("a full mesh", LIMIT, || {
+            this.nodes.iter().take(authorized).all(|it| {
+                let status = it.status().unwrap_or_default();
+                status["consensus"]["connected"].as_u64() == Some(authorized as u64)
+            })
+        })
+        .unwrap();
+        this
+    }
+
+    /// A regular node.
+    pub(crate) fn regular(&self, at: usize) -> &Node {
+        &self.nodes[self.authorized + at]
+    }
+
+    /// Waits until all running nodes have the same log of at least `height` blocks.
+    pub(crate) fn wait_same_log(&self, height: u64) {
+        wait_until("the same log everywhere", LIMIT, || {
+            let heads: Vec<_> = self
+                .nodes
+                .iter()
+                .filter(|it| it.process.is_some())
+                .map(Node::head)
+                .collect();
+            heads.windows(2).all(|it| it[0] == it[1]) && heads[0].0 >= height
+        })
+        .unwrap_or_else(|error| {
+            let heads: BTreeMap<_, _> = self
+                .nodes
+                .iter()
+                .map(|it| (it.name.clone(), it.head()))
+                .collect();
+            panic!("{error}: {heads:?}")
+        });
+    }
+}
+
+fn node(data: PathBuf) -> Node {
+    let text = std::fs::read_to_string(data.join("kogge.toml")).unwrap();
+    let address = text
+        .lines()
+        .find_map(|it| it.strip_prefix("address = \"127.0.0.1:"))
+        .unwrap();
+    let http = address.trim_end_matches('"').parse().unwrap();
+    let name = data.file_name().unwrap().to_str().unwrap().to_owned();
+    Node {
+        name,
+        data,
+        http,
+        process: None,
+    }
+}
