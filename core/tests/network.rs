@@ -118,7 +118,7 @@ fn four_authorized_nodes_agree_and_regular_nodes_share() {
     assert_eq!(kogge::Sha256::of(&bytes), jar.sha256);
     block_on(artifact.complete()).unwrap();
     assert!(bob.stores(&jar.blake3));
-    assert_eq!(bob.status().transfer.received, jar.size);
+    assert!(bob.status().transfer.received >= jar.size);
 
     for node in nodes.iter().chain([&alice, &bob]) {
         block_on(node.shutdown());
