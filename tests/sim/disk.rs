@@ -129,7 +129,9 @@ impl Disk {
 
     pub(crate) fn pending(&self) -> Vec<Pending> {
         let builds = self.builds.iter();
-        builds.filter_map(|it| Pending::from_bytes(it).ok()).collect()
+        builds
+            .filter_map(|it| Pending::from_bytes(it).ok())
+            .collect()
     }
 
     /// The root of the log with `size` leaves, if a durable block ends there.
@@ -192,7 +194,10 @@ impl Ledger for SimVault {
 impl Chain for SimVault {
     fn tip(&self) -> Tip {
         let disk = self.disk();
-        let last = disk.visible.checked_sub(1).and_then(|it| disk.blocks.get(it));
+        let last = disk
+            .visible
+            .checked_sub(1)
+            .and_then(|it| disk.blocks.get(it));
         Tip {
             height: disk.visible as u64,
             id: last.map_or(BlockId([0; 32]), |it| *it.checked.id()),

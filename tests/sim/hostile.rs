@@ -33,7 +33,9 @@ impl World {
     pub(crate) fn tempt(&mut self, node: usize, input: Input) {
         match input {
             Input::Connected { peer, .. } => {
-                let Some(peer) = self.number(&peer) else { return };
+                let Some(peer) = self.number(&peer) else {
+                    return;
+                };
                 let hello = Message::Hello(Box::new(Hello {
                     chain: self.genesis.chain(),
                     protocols: Protocols::OURS,
@@ -55,7 +57,9 @@ impl World {
                 protocol,
                 bytes,
             } => {
-                let Some(peer) = self.number(&peer) else { return };
+                let Some(peer) = self.number(&peer) else {
+                    return;
+                };
                 if let Ok(Message::Hello(hello)) = Message::from_bytes(&bytes)
                     && protocol == Protocol::Hello
                 {
@@ -64,7 +68,9 @@ impl World {
                 }
                 self.keep(Parcel::Frame(protocol, bytes.into()));
             }
-            Input::Gossip { topic, id, bytes, .. } => {
+            Input::Gossip {
+                topic, id, bytes, ..
+            } => {
                 self.keep(Parcel::Gossip(topic, id, bytes.into()));
             }
             _ => (),
@@ -154,7 +160,11 @@ impl World {
         match parcel {
             Parcel::Frame(protocol, bytes) => {
                 let bytes = spoil(&bytes);
-                let protocol = if mode == 2 { self.any_protocol() } else { protocol };
+                let protocol = if mode == 2 {
+                    self.any_protocol()
+                } else {
+                    protocol
+                };
                 Parcel::Frame(protocol, bytes.into())
             }
             Parcel::Gossip(topic, _, bytes) => gossip(topic, spoil(&bytes)),

@@ -4,16 +4,35 @@ use std::time::Duration;
 
 use crate::kogge::proto::chain::testing::card;
 use crate::kogge::proto::pool::Change;
+use crate::plan::Reform;
 use crate::world::World;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 impl World {
+    /// The owner of an authorized node marks the planned change, if it still makes sense.
+    pub(crate) fn mark_reform(&mut self, node: usize) {
+        let change = match self.plan.reform {
+            Some((_, Reform::Admit(it))) => admit(it),
+            Some((_, Reform::Dismiss(it))) => dismiss(self, it),
+            None => return,
+        };
+        let (now, wall) = self.clock(node);
+        let Some(engine) = self.nodes[node].engine.as_mut() else {
+            return;
+        };
+        let answer = engine.mark(now, wall, change);
+        self.say(node, || format!("marks: {answer:?}"));
+        self.turn(node);
+    }
+
     /// The owner of an authorized node consents to a change.
     fn mark(&mut self, node: usize, change: &Change) {
         let (now, wall) = self.clock(node);
         let engine = self.nodes[node].engine.as_mut().expect("the node runs");
-        engine.mark(now, wall, change.clone()).expect("the mark is taken");
+        engine
+            .mark(now, wall, change.clone())
+            .expect("the mark is taken");
         self.turn(node);
     }
 
@@ -59,7 +78,11 @@ fn a_fifth_node_is_admitted_by_three_admins_and_a_founder_leaves() {
             world.mark(node, &change);
         }
         world.run_for(SECOND * 5);
-        assert_eq!(world.members_at(0), [0, 1, 2, 3], "two of four are not enough");
+        assert_eq!(
+            world.members_at(0),
+            [0, 1, 2, 3],
+            "two of four are not enough"
+        );
         world.mark(2, &change);
         world.members_become(&[0, 1, 2, 3, 4]);
         world.ask_now(5);
@@ -109,7 +132,12 @@ fn seven_authorized_nodes_bear_two_dead_ones() {
     world.ask_now(7);
     world.run_for(SECOND * 15);
     world.must_stand();
-    assert!(world.nodes[0].vault.disk().has_package(&crate::pipeline::purl(3, false)));
+    assert!(
+        world.nodes[0]
+            .vault
+            .disk()
+            .has_package(&crate::pipeline::purl(3, false))
+    );
     world.run_for(SECOND * 20);
     world.must_settle(SECOND * 30);
     world.must_cover();

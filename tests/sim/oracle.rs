@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::disk::{Disk, Stored};
 use crate::kogge::base::{BlockId, PublicKey, Sha256};
 use crate::kogge::net::{Protocol, Topic};
 use crate::kogge::node::flow::Gossip;
@@ -11,7 +12,6 @@ use crate::kogge::proto::consensus::Message as Agreement;
 use crate::kogge::proto::hello::{Message as Hello, Tip};
 use crate::kogge::proto::log::verify_checkpoint;
 use crate::kogge::proto::sync::Incoming;
-use crate::disk::{Disk, Stored};
 
 /// What was signed for a height and round: prevote, precommit or proposal.
 type Ballot = (PublicKey, u64, u32, u8);
@@ -79,8 +79,10 @@ impl Oracle {
             .certificate
             .verify(self.state.chain(), &decided.block.header, &members)
             .map_err(|it| format!("the certificate of a durable block: {it}"))?;
-        let checked = check(&self.state, &self.ledger, &decided.block, None, &mut |_| false)
-            .map_err(|it| format!("a durable block breaks a rule: {it}"))?;
+        let checked = check(&self.state, &self.ledger, &decided.block, None, &mut |_| {
+            false
+        })
+        .map_err(|it| format!("a durable block breaks a rule: {it}"))?;
         self.ledger.apply(&checked);
         self.state = checked.next().clone();
         if self.state.to_bytes() != stored.state {
@@ -102,7 +104,12 @@ impl Oracle {
     }
 
     /// A frame leaves a node.
-    pub(crate) fn sent(&mut self, disk: &Disk, protocol: Protocol, bytes: &[u8]) -> Result<(), String> {
+    pub(crate) fn sent(
+        &mut self,
+        disk: &Disk,
+        protocol: Protocol,
+        bytes: &[u8],
+    ) -> Result<(), String> {
         match protocol {
             Protocol::Hello => match Hello::from_bytes(bytes) {
                 Ok(Hello::Hello(it)) => is_durable(disk, it.tip),
@@ -175,7 +182,10 @@ impl Oracle {
             Ok(Gossip::Head(it)) => {
                 let is_signed = disk.signed.is_some_and(|signed| it.size <= signed.0);
                 if disk.root_at(it.size) != Some(it.root) || !is_signed {
-                    return Err(format!("signed a head of size {} that is not durable", it.size));
+                    return Err(format!(
+                        "signed a head of size {} that is not durable",
+                        it.size
+                    ));
                 }
                 Ok(())
             }
@@ -192,7 +202,9 @@ impl Oracle {
         let head = verify_checkpoint(note, &self.origin, &known.members)
             .map_err(|it| format!("a checkpoint does not stand: {it}"))?;
         if head.size() != size || *head.root() != known.root || disk.root_at(size).is_none() {
-            return Err(format!("the checkpoint of size {size} is not of the durable log"));
+            return Err(format!(
+                "the checkpoint of size {size} is not of the durable log"
+            ));
         }
         Ok(())
     }
@@ -214,7 +226,10 @@ fn is_durable(disk: &Disk, tip: Tip) -> Result<(), String> {
     if tip.height == 0 || durable == Some(tip.id) {
         return Ok(());
     }
-    Err(format!("told of block {}, which is not durable", tip.height))
+    Err(format!(
+        "told of block {}, which is not durable",
+        tip.height
+    ))
 }
 
 /// The digest of what the run did, for comparing runs.
@@ -290,4 +305,3 @@ pub(crate) fn describe_gossip(topic: Topic, bytes: &[u8]) -> String {
 pub(crate) fn short(id: &BlockId) -> String {
     id.to_string().chars().take(8).collect()
 }
-

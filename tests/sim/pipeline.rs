@@ -25,7 +25,8 @@ pub(crate) fn spec(number: u32, is_image: bool) -> BuildSpec {
 /// Where the log has the package that an honest quorum gets for this.
 pub(crate) fn purl(number: u32, is_image: bool) -> String {
     let spec = spec(number, is_image);
-    spec.purl(Some(&digest(&spec, false))).expect("the digest is given")
+    spec.purl(Some(&digest(&spec, false)))
+        .expect("the digest is given")
 }
 
 /// How long a pipeline hangs before its time-out.
@@ -37,7 +38,9 @@ pub(crate) fn run(
     spec: &BuildSpec,
     asks: &[Ask],
 ) -> (Duration, Result<Built, Failure>) {
-    let ask = asks.iter().find(|it| self::spec(it.number, it.is_image) == *spec);
+    let ask = asks
+        .iter()
+        .find(|it| self::spec(it.number, it.is_image) == *spec);
     let odd = ask.and_then(|it| it.odd).filter(|it| it.0 == node);
     let failure = || Err(Failure::new(FailureCode::Unreachable, "no route"));
     let differs = match odd.map(|it| it.1) {

@@ -4,15 +4,13 @@
 //! regression test keeps. Each plan first draws which kinds of fault it knows at all, so that some
 //! plans have many of a few kinds.
 
-use std::time::Duration;
-
 use crate::kogge::base::Rng;
 
-/// Faults begin and asks come before this time.
-pub(crate) const FAULTY_FOR: Duration = Duration::from_secs(25);
+/// For how long things go wrong, most of the time. Unit: milliseconds.
+const SHORT: u64 = 25_000;
 
-/// Longest fault.
-const FAULT_MAX: Duration = Duration::from_secs(12);
+/// For how long things go wrong in one of ten plans. Unit: milliseconds.
+const LONG: u64 = 250_000;
 
 /// A mistake in the simulated shell, which the simulator must find.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,6 +61,8 @@ pub(crate) enum What {
     Clock { node: usize, by: i64 },
     /// A link breaks.
     Cut { a: usize, b: usize },
+    /// All nodes of a set die at once.
+    Blackout { nodes: u32 },
 }
 
 /// A fault in time. Unit: milliseconds.
@@ -95,6 +95,13 @@ pub(crate) struct Ask {
     pub(crate) odd: Option<(usize, Mood)>,
 }
 
+/// The authorized nodes change: their admins mark the change one after the other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reform {
+    Admit(usize),
+    Dismiss(usize),
+}
+
 /// A whole run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -102,9 +109,15 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) members: usize,
     pub(crate) regulars: usize,
+    /// Hostile peers, which come behind all others.
+    pub(crate) hostile: usize,
+    /// For how long things go wrong. Unit: milliseconds.
+    pub(crate) faulty_for: u64,
     /// Difference of each node's wall clock. Unit: milliseconds.
     pub(crate) skews: Vec<i64>,
     pub(crate) asks: Vec<Ask>,
+    /// When the first admin marks it, and what. Unit: milliseconds.
+    pub(crate) reform: Option<(u64, Reform)>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) plant: Option<Plant>,
 }
@@ -116,14 +129,19 @@ impl Plan {
             seed,
             members,
             regulars,
+            hostile: 0,
+            faulty_for: SHORT,
             skews: vec![0; members + regulars],
             asks: Vec::new(),
+            reform: None,
             faults: Vec::new(),
             plant: None,
         }
     }
 
     /// Four authorized and three regular nodes in trouble.
+    ///
+    /// Other numbers come up in the scenarios.
     pub(crate) fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed ^ 0x51a1);
         let mut plan = Self::quiet(seed, 4, 3);
@@ -131,11 +149,29 @@ impl Plan {
         for it in &mut plan.skews {
             *it = signed(rng.below(4_000)) - 2_000;
         }
-        let end = millis(FAULTY_FOR);
+        if rng.chance(1, 10) {
+            plan.faulty_for = LONG;
+        }
+        if rng.chance(1, 5) {
+            plan.hostile = 1 + index(&mut rng, 2);
+        }
+        let end = plan.faulty_for;
+        if rng.chance(1, 4) {
+            let reform = if rng.chance(1, 2) {
+                Reform::Admit(plan.members + index(&mut rng, plan.regulars))
+            } else {
+                Reform::Dismiss(index(&mut rng, plan.members))
+            };
+            plan.reform = Some((rng.below(end), reform));
+        }
         let asks_max = *rng.pick(&[4, 10, 30]).unwrap_or(&4);
         for number in 0..1 + u32::try_from(rng.below(asks_max)).unwrap_or(0) {
-            let odd = rng.chance(1, 4).then(|| {
-                let mood = *rng.pick(&[Mood::Fails, Mood::Differs, Mood::Hangs]).unwrap_or(&Mood::Fails);
+            // Three of three must agree once a fourth has left.
+            let may_differ = !matches!(plan.reform, Some((_, Reform::Dismiss(_))));
+            let odd = (rng.chance(1, 4) && may_differ).then(|| {
+                let mood = *rng
+                    .pick(&[Mood::Fails, Mood::Differs, Mood::Hangs])
+                    .unwrap_or(&Mood::Fails);
                 (index(&mut rng, plan.members), mood)
             });
             plan.asks.push(Ask {
@@ -192,14 +228,17 @@ impl Plan {
                 node,
                 by: signed(rng.below(40_000)) - 20_000,
             },
+            9 => What::Blackout {
+                nodes: (1 << nodes) - 1 - u32::try_from(rng.below(3)).unwrap_or(0),
+            },
             _ => What::Cut {
                 a: node,
                 b: (node + 1 + index(rng, nodes - 1)) % nodes,
             },
         };
         Fault {
-            at: rng.below(millis(FAULTY_FOR)),
-            lasts: 50 + rng.below(millis(FAULT_MAX)),
+            at: rng.below(self.faulty_for),
+            lasts: 50 + rng.below(self.faulty_for / 2),
             what,
         }
     }
@@ -210,7 +249,7 @@ impl Plan {
 }
 
 /// Kinds of fault that a plan draws.
-const KINDS: u64 = 10;
+const KINDS: u64 = 11;
 
 /// The name of a node.
 pub(crate) fn name(node: usize) -> &'static str {
@@ -231,8 +270,4 @@ pub(crate) fn index(rng: &mut Rng, below: usize) -> usize {
 
 fn signed(it: u64) -> i64 {
     i64::try_from(it).unwrap_or(0)
-}
-
-fn millis(it: Duration) -> u64 {
-    u64::try_from(it.as_millis()).unwrap_or(0)
 }

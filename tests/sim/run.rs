@@ -5,11 +5,14 @@ use std::time::Duration;
 use crate::kogge::base::Time;
 use crate::kogge::proto::sync::State;
 use crate::pipeline;
-use crate::plan::{FAULTY_FOR, Plan, name};
+use crate::plan::{Plan, Reform, name};
 use crate::world::World;
 
 /// After healing everybody has the same log, with all that was asked for, within this time.
 const LOG_LIMIT: Duration = Duration::from_secs(60);
+
+/// After long faults nodes wait longer between dials: a minute and a quarter.
+const BACKOFF_MAX: Duration = Duration::from_secs(75);
 
 /// After that everybody has a checkpoint of it within this time: heads are cosigned again every
 /// 60 s, which is how somebody gets those signatures that were gossiped while it was away.
@@ -40,10 +43,16 @@ pub(crate) fn run(plan: &Plan, is_shown: bool) -> Outcome {
     let mut world = World::new(plan.clone());
     world.trace.is_shown = is_shown;
     world.start_all();
-    world.run_for(FAULTY_FOR);
+    world.run_for(Duration::from_millis(plan.faulty_for));
     world.heal();
     ask_again(&mut world);
-    let settled = world.run_until(LOG_LIMIT, |it| unsettled(it).is_none());
+    let is_short = plan.faulty_for < Plan::quiet(0, 1, 0).faulty_for * 2;
+    let limit = if is_short {
+        LOG_LIMIT
+    } else {
+        LOG_LIMIT + BACKOFF_MAX
+    };
+    let settled = world.run_until(limit, |it| unsettled(it).is_none());
     match settled {
         Some(_) => {
             let done = world.run_until(CHECKPOINT_LIMIT, |it| uncovered(it).is_none());
@@ -78,6 +87,11 @@ fn ask_again(world: &mut World) {
             world.ask(at);
         }
     }
+    if world.plan.reform.is_some() {
+        for node in 0..world.plan.members {
+            world.mark_reform(node);
+        }
+    }
 }
 
 /// Why the nodes do not have the same log yet.
@@ -91,9 +105,21 @@ pub(crate) fn unsettled(world: &World) -> Option<String> {
         if it.height() != height {
             return Some(format!("{who} is at height {} of {height}", it.height()));
         }
-        let progress = engine.snapshot(crate::wire::local(it.booted, world.now)).progress;
+        let progress = engine
+            .snapshot(crate::wire::local(it.booted, world.now))
+            .progress;
         if progress.state != State::Live && 1 < world.nodes.len() {
             return Some(format!("{who} is not live: {progress:?}"));
+        }
+        if let Some((_, reform)) = world.plan.reform {
+            let (changed, is_wanted) = match reform {
+                Reform::Admit(it) => (it, true),
+                Reform::Dismiss(it) => (it, false),
+            };
+            let members = engine.chain().members();
+            if members.by_node(&world.nodes[changed].id()).is_some() != is_wanted {
+                return Some(format!("{who} has not seen {reform:?}"));
+            }
         }
         for ask in &world.plan.asks {
             let purl = pipeline::purl(ask.number, ask.is_image);
@@ -116,7 +142,9 @@ pub(crate) fn uncovered(world: &World) -> Option<String> {
         let size = it.vault.disk().checkpoint.as_ref().map_or(0, |it| it.0);
         if size != newest {
             let who = name(node);
-            return Some(format!("{who} has one of size {size}, the log has {newest}"));
+            return Some(format!(
+                "{who} has one of size {size}, the log has {newest}"
+            ));
         }
     }
     None
@@ -172,6 +200,20 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
         let mut less = plan.clone();
         less.faults.remove(at);
         plans.push(less);
+    }
+    for less in [
+        Plan {
+            reform: None,
+            ..plan.clone()
+        },
+        Plan {
+            hostile: 0,
+            ..plan.clone()
+        },
+    ] {
+        if (less.reform, less.hostile) != (plan.reform, plan.hostile) {
+            plans.push(less);
+        }
     }
     for at in 0..plan.asks.len() {
         let mut less = plan.clone();

@@ -61,7 +61,9 @@ impl World {
     fn present(&self, node: usize) -> usize {
         let snapshot = self.snapshot(node);
         let admitted = snapshot.admitted.iter();
-        1 + admitted.filter(|it| snapshot.members.by_node(&it.0).is_some()).count()
+        1 + admitted
+            .filter(|it| snapshot.members.by_node(&it.0).is_some())
+            .count()
     }
 
     fn part(&mut self, side: &[usize]) {
@@ -150,7 +152,13 @@ fn one_of_four_may_die_and_catches_up_when_it_is_back() {
         world.run_for(SECOND * 10);
     }
     world.must_stand();
-    assert!(world.heights().iter().enumerate().all(|it| it.0 == 2 || 3 <= *it.1));
+    assert!(
+        world
+            .heights()
+            .iter()
+            .enumerate()
+            .all(|it| it.0 == 2 || 3 <= *it.1)
+    );
     world.run_for(SECOND * 30);
     let took = world.must_settle(SECOND * 10);
     println!("caught up {took:?} after 60 s");
@@ -200,7 +208,10 @@ fn a_node_that_dies_ten_times_while_it_catches_up_gets_there() {
     let height = world.heights()[5];
     world.start(5);
     let took = world.must_settle(SECOND * 30);
-    println!("at {height} of {} after 10 deaths; the rest took {took:?}", world.heights()[0]);
+    println!(
+        "at {height} of {} after 10 deaths; the rest took {took:?}",
+        world.heights()[0]
+    );
     world.must_cover();
 }
 
@@ -254,4 +265,23 @@ fn an_idle_network_is_quiet() {
     let rate = (world.events - events) as f64 / seconds / 7.0;
     println!("{rate:.2} events a second and node");
     assert!(rate < 2.0, "{rate}");
+}
+
+#[test]
+fn everything_asked_for_during_a_partition_is_built_after_it() {
+    let mut world = World::calm(8, 4, 2);
+    world.part(&[0, 1, 4]);
+    world.run_for(SECOND * 2);
+    // As many as a peer is told about when it connects.
+    for at in 0..64 {
+        world.ask_now([0, 4][at % 2]);
+        world.run_for(SECOND / 5);
+    }
+    world.run_for(SECOND * 200);
+    world.must_stand();
+    world.join(&[0, 1, 4]);
+    world.reconnect();
+    let took = world.must_settle(SECOND * 400);
+    println!("64 packages {took:?} after the partition");
+    world.must_cover();
 }

@@ -150,7 +150,9 @@ impl World {
             seed,
         };
         drop(disk);
-        self.say(node, || format!("starts at height {}", setup.state.height()));
+        self.say(node, || {
+            format!("starts at height {}", setup.state.height())
+        });
         let (now, wall) = self.clock(node);
         self.nodes[node].engine = Some(Engine::new(setup, vault, now, wall));
         self.deliver(node, Input::Listening(vec![address(node)]));
@@ -161,7 +163,10 @@ impl World {
             peer: it.is_multiple_of(2).then(|| self.nodes[it].id()),
             address: address(it),
         };
-        (0..self.plan.members).filter(|it| *it != node).map(seed).collect()
+        (0..self.plan.members)
+            .filter(|it| *it != node)
+            .map(seed)
+            .collect()
     }
 
     /// The process dies; the machine comes back after a while.
@@ -191,7 +196,13 @@ impl World {
                 it.up[side] = false;
                 it.is_dead = true;
                 let delay = self.up_to(Duration::from_millis(delay));
-                self.after(delay, Event::Down { link, side: 1 - side });
+                self.after(
+                    delay,
+                    Event::Down {
+                        link,
+                        side: 1 - side,
+                    },
+                );
             }
         }
         self.after(down, Event::Restart { node });
@@ -209,7 +220,13 @@ impl World {
         if answer.is_ok() {
             self.taken.insert(at, self.nodes[ask.node].run);
         }
-        self.say(ask.node, || format!("is asked for {}: {:?}", ask.number, answer.map(|it| it.state)));
+        self.say(ask.node, || {
+            format!(
+                "is asked for {}: {:?}",
+                ask.number,
+                answer.map(|it| it.state)
+            )
+        });
         self.turn(ask.node);
     }
 
@@ -351,9 +368,15 @@ impl World {
                 self.note(node, "publish", &bytes);
                 self.publish(node, topic, bytes);
             }
-            Effect::Judge { id, source, verdict } => self.verdict(node, id, source, verdict),
+            Effect::Judge {
+                id,
+                source,
+                verdict,
+            } => self.verdict(node, id, source, verdict),
             Effect::Refuse { peer, rejection } => {
-                let Some(peer) = self.number(&peer) else { return };
+                let Some(peer) = self.number(&peer) else {
+                    return;
+                };
                 let is_blame = matches!(
                     rejection.reason,
                     Reason::Forked { .. } | Reason::Malformed | Reason::OtherChain | Reason::Banned
@@ -365,7 +388,9 @@ impl World {
                 self.close(node, peer);
             }
             Effect::Ban { peer, reason, time } => {
-                let Some(peer) = self.number(&peer) else { return };
+                let Some(peer) = self.number(&peer) else {
+                    return;
+                };
                 if !self.nodes[peer].is_hostile {
                     self.fail(node, &format!("banned {}: {reason}", name(peer)));
                 }
@@ -408,7 +433,11 @@ impl World {
                     run: process,
                     done: Done::Input(input),
                 };
-                let progress = Input::BuildProgress { id, done: 1, total: 2 };
+                let progress = Input::BuildProgress {
+                    id,
+                    done: 1,
+                    total: 2,
+                };
                 self.after(delay / 2, input(progress));
                 self.after(delay, input(Input::BuildDone { id, run, result }));
             }
@@ -423,16 +452,20 @@ impl World {
 
     fn sends(&mut self, node: usize, peer: &NodeId, protocol: Protocol, bytes: Vec<u8>) {
         let vault = self.nodes[node].vault.clone();
-        let Some(peer) = self.number(peer) else { return };
+        let Some(peer) = self.number(peer) else {
+            return;
+        };
         if !self.nodes[node].links.contains_key(&peer) {
             return;
         }
         let verdict = self.oracle.sent(&vault.disk(), protocol, &bytes);
         self.judge(node, verdict);
         self.note(node, protocol.name(), &bytes);
-        self.say(node, || format!("==> {}: {}", name(peer), describe(protocol, &bytes)));
-        let is_tip = protocol == Protocol::Hello
-            && matches!(Hello::from_bytes(&bytes), Ok(Hello::Tip(_)));
+        self.say(node, || {
+            format!("==> {}: {}", name(peer), describe(protocol, &bytes))
+        });
+        let is_tip =
+            protocol == Protocol::Hello && matches!(Hello::from_bytes(&bytes), Ok(Hello::Tip(_)));
         self.send(node, peer, protocol, bytes);
         if is_tip {
             self.reached(node, Moment::Tip);
@@ -564,12 +597,16 @@ impl World {
         let mut disk = self.nodes[node].vault.disk_mut();
         let new = (head.size, head.root);
         if disk.root_at(head.size) != Some(head.root) {
-            return Err(format!("signs a head of size {} that is not durable", head.size));
+            return Err(format!(
+                "signs a head of size {} that is not durable",
+                head.size
+            ));
         }
         match disk.signed {
-            Some(old) if old != new && new.0 <= old.0 => {
-                Err(format!("signs a head of size {} after one of size {}", new.0, old.0))
-            }
+            Some(old) if old != new && new.0 <= old.0 => Err(format!(
+                "signs a head of size {} after one of size {}",
+                new.0, old.0
+            )),
             _ => {
                 disk.signed = Some(new);
                 Ok(())

@@ -55,7 +55,11 @@ fn nothing_is_lost_or_forked_under_faults_and_all_agree_after_healing() {
         let outcome = run(&plan, false);
         let took = started.elapsed();
         if seed % TWICE_EVERY == 0 {
-            assert_eq!(outcome.trace, run(&plan, false).trace, "seed {seed} does not repeat");
+            assert_eq!(
+                outcome.trace,
+                run(&plan, false).trace,
+                "seed {seed} does not repeat"
+            );
         }
         let mut totals = totals.lock().unwrap();
         totals.0 += outcome.events;

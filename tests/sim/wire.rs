@@ -46,7 +46,14 @@ impl World {
         };
         let rest = addresses;
         let run = self.nodes[node].run;
-        self.nodes[node].dials.insert(dial, Dial { peer, current, rest });
+        self.nodes[node].dials.insert(
+            dial,
+            Dial {
+                peer,
+                current,
+                rest,
+            },
+        );
         self.after(way, Event::Dialled { node, run, dial });
     }
 
@@ -66,7 +73,11 @@ impl World {
             && let Some(link) = self.net.between(node, target)
             && it.peer.is_some()
             && !self.nodes[node].links.contains_key(&target)
-            && self.net.links.get(&link).is_some_and(|it| !it.up[it.side(node)])
+            && self
+                .net
+                .links
+                .get(&link)
+                .is_some_and(|it| !it.up[it.side(node)])
         {
             return; // They dialled us at the same time: that link will answer this dial.
         }
@@ -98,7 +109,10 @@ impl World {
 
     fn can_reach(&self, node: usize, target: usize) -> bool {
         let is_banned = |a: usize, b: usize| {
-            self.nodes[a].bans.get(&b).is_some_and(|until| self.now < *until)
+            self.nodes[a]
+                .bans
+                .get(&b)
+                .is_some_and(|until| self.now < *until)
         };
         self.nodes[target].is_up()
             && !self.net.is_blocked(node, target)
@@ -226,7 +240,9 @@ impl World {
         let id = self.nodes[peer].id();
         match parcel {
             Parcel::Frame(protocol, bytes) => {
-                self.say(node, || format!("<== {}: {}", name(peer), describe(protocol, &bytes)));
+                self.say(node, || {
+                    format!("<== {}: {}", name(peer), describe(protocol, &bytes))
+                });
                 let bytes = bytes.to_vec();
                 self.deliver(
                     node,
@@ -291,7 +307,9 @@ impl World {
     pub(crate) fn publish(&mut self, node: usize, topic: Topic, bytes: Vec<u8>) {
         let id = gossip_id(topic, &bytes);
         if self.is_new(node, id) {
-            self.say(node, || format!("==> all: {}", describe_gossip(topic, &bytes)));
+            self.say(node, || {
+                format!("==> all: {}", describe_gossip(topic, &bytes))
+            });
             self.spread(node, None, &Parcel::Gossip(topic, id, bytes.into()));
         }
     }
@@ -300,7 +318,9 @@ impl World {
         if !self.is_new(node, id) {
             return;
         }
-        self.say(node, || format!("<-- {}: {}", name(peer), describe_gossip(topic, &bytes)));
+        self.say(node, || {
+            format!("<-- {}: {}", name(peer), describe_gossip(topic, &bytes))
+        });
         self.nodes[node].judging.insert(id, (topic, bytes.clone()));
         let (source, bytes) = (self.nodes[peer].id(), bytes.to_vec());
         self.deliver(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::disk::SimVault;
 use crate::kogge::base::{NodeId, Rng, Time};
-use crate::kogge::node::flow::{Engine, Input};
+use crate::kogge::node::flow::Input;
 use crate::kogge::proto::chain::Genesis;
 use crate::kogge::proto::chain::testing::{genesis, node_keys};
 use crate::net::{Net, Parcel};
@@ -38,7 +38,11 @@ pub(crate) enum Event {
     /// A link is gone at an end.
     Down { link: u64, side: usize },
     /// Something arrives at an end of a link.
-    Arrives { link: u64, side: usize, parcel: Parcel },
+    Arrives {
+        link: u64,
+        side: usize,
+        parcel: Parcel,
+    },
     /// Nothing came through a clogged link for long.
     Silent { link: u64, side: usize },
     /// A fault of the plan begins.
@@ -51,6 +55,8 @@ pub(crate) enum Event {
     Restart { node: usize },
     /// Something is asked for.
     Ask(usize),
+    /// An admin marks the planned change of the authorized nodes.
+    Mark { node: usize },
     /// The hostile peer does something.
     Mischief { node: usize },
 }
@@ -119,6 +125,15 @@ impl World {
             let skew = world.plan.skews.get(node).copied().unwrap_or(0);
             world.add(skew);
         }
+        for _ in 0..world.plan.hostile {
+            world.add_hostile();
+        }
+        if let Some((at, _)) = world.plan.reform {
+            for node in 0..world.plan.members {
+                let spread = world.up_to(Duration::from_secs(5));
+                world.after(Duration::from_millis(at) + spread, Event::Mark { node });
+            }
+        }
         for at in 0..world.plan.faults.len() {
             let begin = Duration::from_millis(world.plan.faults[at].at);
             world.after(begin, Event::Begin(at));
@@ -135,13 +150,14 @@ impl World {
         let node = self.nodes.len();
         let keys = node_keys(u8::try_from(node).unwrap_or(u8::MAX));
         self.ids.insert(keys.id(), node);
-        self.nodes.push(SimNode::new(keys, skew, SimVault::default()));
+        self.nodes
+            .push(SimNode::new(keys, skew, SimVault::default()));
         node
     }
 
     /// Starts all nodes at about the same time.
     pub(crate) fn start_all(&mut self) {
-        for node in 0..self.nodes.len() {
+        for node in 0..self.plan.nodes() {
             let delay = Duration::from_millis(self.rng.below(500));
             self.after(delay, Event::Restart { node });
         }
@@ -149,10 +165,6 @@ impl World {
 
     pub(crate) fn number(&self, id: &NodeId) -> Option<usize> {
         self.ids.get(id).copied()
-    }
-
-    pub(crate) fn engine(&self, node: usize) -> Option<&Engine<SimVault>> {
-        self.nodes[node].engine.as_ref()
     }
 
     pub(crate) fn after(&mut self, delay: Duration, event: Event) {
@@ -205,7 +217,11 @@ impl World {
         }
         let ((at, _), event) = entry.remove_entry();
         self.events += 1;
-        self.at_instant = if at == self.now { self.at_instant + 1 } else { 0 };
+        self.at_instant = if at == self.now {
+            self.at_instant + 1
+        } else {
+            0
+        };
         self.now = at;
         if INSTANT_EVENTS_MAX < self.at_instant {
             self.fail(0, "time stands still");
@@ -244,6 +260,7 @@ impl World {
             Event::Free { fault, node } => self.free(fault, node),
             Event::Restart { node } => self.start(node),
             Event::Ask(at) => self.ask(at),
+            Event::Mark { node } => self.mark_reform(node),
             Event::Mischief { node } => self.mischief(node),
         }
     }
@@ -285,6 +302,12 @@ impl World {
         let nodes = self.nodes.len();
         match fault.what {
             What::Kill { node } => self.kill(node, lasts),
+            What::Blackout { nodes: mask } => {
+                for node in (0..nodes).filter(|it| has(mask, *it)) {
+                    let down = self.up_to(lasts);
+                    self.kill(node, down);
+                }
+            }
             What::KillAfter { node, moment, nth } => {
                 self.nodes[node].doom = Some((moment, nth, lasts));
             }
@@ -350,7 +373,7 @@ impl World {
             What::SlowDisk { node, .. } => self.nodes[node].disk_slowness = 1,
             What::Clock { node, by } => self.nodes[node].skew -= by,
             What::KillAfter { node, .. } => self.nodes[node].doom = None,
-            What::Kill { .. } | What::Clog { .. } | What::Cut { .. } => (),
+            What::Kill { .. } | What::Clog { .. } | What::Cut { .. } | What::Blackout { .. } => (),
         }
     }
 

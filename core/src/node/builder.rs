@@ -21,14 +21,14 @@ use crate::node::pipeline::{
 };
 use crate::node::run::Internal;
 use crate::node::share::Peers;
-use crate::node::share::keep::News;
+use crate::node::share::keep::{self, News};
 use crate::node::status::Status;
 use crate::proto::build::{self, BuildId, BuildSpec, Built, Failure, FailureCode, Reference};
 use crate::proto::exchange::outboard::OutboardBuilder;
 use crate::proto::log::entry::{AddArtifact, BindTag};
 use crate::proto::package::{ImageReference, Platform, Pointer};
 use crate::proto::peers::Seed;
-use crate::store::{Store, UnnamedStaging};
+use crate::store::{Meta, Store, UnnamedStaging};
 
 /// Longest bootstrap document. Unit: bytes.
 const BOOTSTRAP_BYTES_MAX: usize = 1 << 20;
@@ -390,6 +390,7 @@ struct BlobWriter {
     clock: Clock,
     begun: Time,
     news: Sender<News>,
+    meta: Meta,
 }
 
 impl Deposit for BlobDeposit {
@@ -412,6 +413,7 @@ impl Deposit for BlobDeposit {
             clock: self.clock,
             begun: self.clock.now(),
             news: self.news.clone(),
+            meta: self.store.meta().clone(),
         }))
     }
 }
@@ -436,7 +438,7 @@ impl DepositWriter for BlobWriter {
         self.outboard
             .update(bytes, &mut self.nodes)
             .map_err(|_| io::Error::other("the file is larger than any artifact may be"))?;
-        self.peers.from_upstream(bytes.len() as u64);
+        self.peers.took_upstream(bytes.len() as u64);
         self.write_nodes()
     }
 
@@ -449,12 +451,18 @@ impl DepositWriter for BlobWriter {
         let (root, size) = (digests.blake3, digests.size);
         let sources = vec![(UPSTREAM.to_owned(), size)];
         let origin = OriginRecord::new(&self.clock, self.begun, sources);
-        let Self { staging, news, .. } = *self;
+        let Self {
+            staging,
+            news,
+            meta,
+            ..
+        } = *self;
         staging
             .finish(root, digests.sha256, size)
             .map_err(io::Error::other)?;
+        keep::note(&meta, &root, &origin);
         // Waiting could take the threads that the keeper needs.
-        let _ = news.try_send(News::Stored { root, origin });
+        let _ = news.try_send(News::Stored(root));
         Ok(())
     }
 }

@@ -175,7 +175,7 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         net.clone(),
         tasks.clone(),
         pool.clone(),
-        store.blobs().clone(),
+        &store,
         peers.clone(),
         clock,
         config.limits.clone(),

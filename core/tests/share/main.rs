@@ -8,8 +8,11 @@
 )]
 
 mod bed;
+mod child;
 mod eve;
 mod hostile;
 mod limits;
+mod resume;
+mod speed;
 mod spread;
 mod upstream;

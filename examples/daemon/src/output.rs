@@ -43,16 +43,6 @@ impl Output {
         }
     }
 
-    /// Whether results are JSON.
-    pub(crate) fn is_json(&self) -> bool {
-        self.is_json
-    }
-
-    /// Whether notes are left out.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.is_quiet
-    }
-
     /// Whether standard error is a terminal on which bars may move.
     pub(crate) fn is_live(&self) -> bool {
         self.is_live

@@ -4,7 +4,7 @@ use crate::base::{NodeId, Time, WallTime};
 use crate::net::Protocol;
 use crate::node::event::Event;
 use crate::node::flow::engine::{Effect, Engine, Vault};
-use crate::proto::build::{self, BuildMessage};
+use crate::proto::build;
 use crate::proto::chain::MemberSet;
 use crate::proto::hello::{self, Reason};
 use crate::proto::peers;
@@ -107,16 +107,7 @@ impl<V: Vault> Engine<V> {
                 Err(_) => self.sync(now, wall, sync::Input::Malformed { peer }),
             },
             Protocol::Consensus => self.agreement_message(now, wall, peer, bytes),
-            Protocol::Build => match BuildMessage::from_bytes(bytes) {
-                Ok(message) => {
-                    let input = build::Input::Received {
-                        from: peer,
-                        message,
-                    };
-                    self.builds(now, wall, input);
-                }
-                Err(error) => self.fault(now, peer, format!("build message: {error}")),
-            },
+            Protocol::Build => self.build_message(now, wall, peer, bytes),
             Protocol::Pool => self.pool_message(now, wall, peer, bytes),
             // Reserved; a peer may speak it already.
             Protocol::Peers => (),

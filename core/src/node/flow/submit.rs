@@ -12,7 +12,7 @@ use crate::node::event::Event;
 use crate::node::flow::engine::{Effect, Engine, Vault};
 use crate::node::flow::gossip::Gossip;
 use crate::node::flow::recent::Overlay;
-use crate::proto::build::{self, BuildId, Effect as Building, Part, Refusal};
+use crate::proto::build::{self, BuildId, BuildMessage, Effect as Building, Part, Refusal};
 use crate::proto::chain::consent::sign_readiness;
 use crate::proto::chain::rules::ENTRIES_MAX;
 use crate::proto::chain::{ChainState, Ledger, MemberSet, NodeKeys, Rejected};
@@ -64,6 +64,27 @@ impl<V: Vault> Engine<V> {
                 tracing::debug!(%source, %error, "unreadable gossip");
                 Verdict::Reject
             }
+        }
+    }
+
+    /// A build message that a peer sent directly.
+    ///
+    /// Peers tell what is going on when they connect, perhaps because what they gossiped was lost.
+    /// News is passed on, so that it also reaches those who have no link to that peer.
+    pub(super) fn build_message(&mut self, now: Time, wall: WallTime, peer: NodeId, bytes: &[u8]) {
+        match BuildMessage::from_bytes(bytes) {
+            Ok(message) => {
+                self.judged = Verdict::Ignore;
+                let input = build::Input::Received {
+                    from: peer,
+                    message: message.clone(),
+                };
+                self.builds(now, wall, input);
+                if self.judged == Verdict::Accept {
+                    self.publish(&Gossip::Build(message));
+                }
+            }
+            Err(error) => self.fault(now, peer, format!("build message: {error}")),
         }
     }
 

@@ -1,5 +1,6 @@
 //! An artifact on its way to the disk, readable as far as it has come.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use event_listener::Event;
@@ -19,7 +20,10 @@ pub(crate) struct Arrival {
     /// `None` once it is finished or given up.
     staging: RwLock<Option<Staging>>,
     state: Mutex<State>,
+    /// Groups came, or it ended: for readers.
     changed: Event,
+    /// A reader waits for another byte: for the driver.
+    wants: Event,
 }
 
 struct State {
@@ -49,6 +53,7 @@ impl Arrival {
                 end: None,
             }),
             changed: Event::new(),
+            wants: Event::new(),
         })
     }
 
@@ -74,11 +79,12 @@ impl Arrival {
         self.state().end.clone()
     }
 
-    /// Writes verified pieces; they become readable. Blocks on the disk.
-    pub(crate) fn write(&self, pieces: Vec<Verified<Vec<u8>>>) -> Result<(), StoreError> {
+    /// Writes verified pieces; they become readable. Returns the bytes that were not here before.
+    /// Blocks on the disk.
+    pub(crate) fn write(&self, pieces: Vec<Verified<Vec<u8>>>) -> Result<u64, StoreError> {
         let staging = self.staging.read().unwrap_or_else(PoisonError::into_inner);
         let Some(staging) = staging.as_ref() else {
-            return Ok(()); // Finished meanwhile: a group that came twice.
+            return Ok(0); // Finished meanwhile: a group that came twice.
         };
         let mut groups = Ranges::new();
         for piece in pieces {
@@ -91,13 +97,20 @@ impl Arrival {
             }
         }
         let mut state = self.state();
+        let mut fresh = 0;
         for run in groups.iter() {
             staging.mark(run.clone());
+            let known = state.have.intersect(&Ranges::from(run.clone()));
+            let bytes = |it: Range<u64>| {
+                let bytes = byte_range(self.size, &it);
+                bytes.end - bytes.start
+            };
+            fresh += bytes(run.clone()) - known.iter().map(bytes).sum::<u64>();
             state.have.insert(run);
         }
         drop(state);
         self.changed.notify(usize::MAX);
-        Ok(())
+        Ok(fresh)
     }
 
     /// Makes what was written so far survive a crash, and says what that is. Blocks on the disk.
@@ -146,10 +159,13 @@ impl Arrival {
                     Some(Ok(())) => return Ok(true),
                     Some(Err(error)) => return Err(error.clone()),
                     None if state.have.contains(offset / GROUP_BYTES as u64) => return Ok(false),
-                    None => state.wanted = Some(offset),
+                    None if state.wanted != Some(offset) => {
+                        state.wanted = Some(offset);
+                        self.wants.notify(usize::MAX);
+                    }
+                    None => (),
                 }
             }
-            self.changed.notify_additional(usize::MAX);
             changed.await;
         }
     }
@@ -168,12 +184,12 @@ impl Arrival {
     /// Waits until a reader wants another byte than `known`.
     pub(crate) async fn wanted_other_than(&self, known: Option<u64>) -> Option<u64> {
         loop {
-            let changed = self.changed.listen();
+            let wants = self.wants.listen();
             let wanted = self.wanted();
             if wanted != known {
                 return wanted;
             }
-            changed.await;
+            wants.await;
         }
     }
 

@@ -10,7 +10,7 @@ use crate::base::{Blake3, NodeId, Time};
 use crate::node::handle::{EARLIER, OriginRecord};
 use crate::node::share::arrival::{Arrival, missing};
 use crate::node::share::hub::Hub;
-use crate::node::share::keep::News;
+use crate::node::share::keep::{self, News};
 use crate::node::share::lane::{Command, Report};
 use crate::proto::exchange::download::{Config, Download, Effect, Failure, Input};
 use crate::proto::exchange::group::byte_range;
@@ -85,15 +85,9 @@ struct Driver {
     hints: Vec<NodeId>,
     machine: Download<NodeId>,
     effects: Vec<Effect<NodeId>>,
-    reports: (Sender<(NodeId, Report)>, Receiver<(NodeId, Report)>),
-    answers: (
-        Sender<(NodeId, Vec<Presence>)>,
-        Receiver<(NodeId, Vec<Presence>)>,
-    ),
-    durable: (
-        Sender<Result<Ranges, String>>,
-        Receiver<Result<Ranges, String>>,
-    ),
+    reports: Channel<(NodeId, Report)>,
+    answers: Channel<(NodeId, Vec<Presence>)>,
+    durable: Channel<Result<Ranges, String>>,
     lanes: BTreeMap<NodeId, Sender<Command>>,
     asked: BTreeSet<NodeId>,
     wanted: Option<u64>,
@@ -106,6 +100,8 @@ struct Driver {
     loose: u64,
     is_syncing: bool,
 }
+
+type Channel<T> = (Sender<T>, Receiver<T>);
 
 enum Turn {
     Report(NodeId, Report),
@@ -122,6 +118,7 @@ impl Driver {
         let config = Config {
             progress_timeout: hub.limits.fetch_timeout,
             sources_max: SOURCES_MAX,
+            rate_max: hub.limits.download,
             ..Config::default()
         };
         let mut effects = Vec::new();
@@ -245,9 +242,9 @@ impl Driver {
 
     async fn report(&mut self, source: NodeId, report: Report) -> Result<(), FetchError> {
         match report {
-            Report::Arrived { id, groups, bytes } => {
-                self.loose += bytes;
-                *self.came.entry(source).or_default() += bytes;
+            Report::Arrived { id, groups, fresh } => {
+                self.loose += fresh;
+                *self.came.entry(source).or_default() += fresh;
                 self.feed(Input::Arrived { id, groups });
             }
             Report::Ended { id } => self.feed(Input::Ended { id }),
@@ -291,16 +288,7 @@ impl Driver {
                 self.ask_peers();
             }
             Effect::Done => {
-                let arrival = self.arrival.clone();
-                let finished = self.hub.pool.run(move || arrival.finish()).await;
-                return Some(match finished {
-                    Ok(Ok(())) => {
-                        self.note_origin().await;
-                        Ok(())
-                    }
-                    Ok(Err(error)) => Err(FetchError::Store(error.to_string())),
-                    Err(_) => Err(FetchError::Closed),
-                });
+                return Some(self.finish().await);
             }
             Effect::Failed(failure) => {
                 let root = self.arrival.root();
@@ -315,10 +303,10 @@ impl Driver {
         None
     }
 
-    async fn note_origin(&self) {
-        let mut sources: Vec<(String, u64)> = self
-            .came
-            .iter()
+    /// Makes the artifact visible in the store, with a note of where it came from.
+    async fn finish(&self) -> Result<(), FetchError> {
+        let came = self.came.iter();
+        let mut sources: Vec<(String, u64)> = came
             .map(|(node, bytes)| (node.to_string(), *bytes))
             .collect();
         sources.sort_by_key(|it| std::cmp::Reverse(it.1));
@@ -326,11 +314,21 @@ impl Driver {
         if self.earlier != 0 {
             sources.push((EARLIER.to_owned(), self.earlier));
         }
-        let (root, origin) = (
+        let origin = OriginRecord::new(&self.hub.clock, self.begun, sources);
+        let (arrival, meta, root) = (
+            self.arrival.clone(),
+            self.hub.meta.clone(),
             self.arrival.root(),
-            OriginRecord::new(&self.hub.clock, self.begun, sources),
         );
-        let _ = self.hub.news.send(News::Stored { root, origin }).await;
+        let finish = move || arrival.finish().map(|()| keep::note(&meta, &root, &origin));
+        match self.hub.pool.run(finish).await {
+            Ok(Ok(())) => {
+                let _ = self.hub.news.send(News::Stored(root)).await;
+                Ok(())
+            }
+            Ok(Err(error)) => Err(FetchError::Store(error.to_string())),
+            Err(_) => Err(FetchError::Closed),
+        }
     }
 
     fn request(&mut self, source: NodeId, id: u64, groups: std::ops::Range<u64>) {

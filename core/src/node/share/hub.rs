@@ -26,7 +26,7 @@ use crate::proto::exchange::verify::Refused;
 use crate::proto::limit::{Budget, Rate};
 use crate::proto::log::entry::AddArtifact;
 use crate::proto::schedule::Ranges;
-use crate::store::Blobs;
+use crate::store::{Blobs, Meta, Store};
 
 /// Downloads that run at once; further ones are refused.
 pub(crate) const DOWNLOADS_MAX: usize = 1_024;
@@ -98,7 +98,7 @@ impl Peers {
         self.count(peer, |it| it.1 += bytes);
     }
 
-    pub(crate) fn from_upstream(&self, bytes: u64) {
+    pub(crate) fn took_upstream(&self, bytes: u64) {
         self.upstream.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -150,6 +150,7 @@ pub(crate) struct Hub {
     pub(crate) tasks: Tasks,
     pub(crate) pool: Pool,
     pub(crate) blobs: Blobs,
+    pub(crate) meta: Meta,
     pub(crate) peers: Arc<Peers>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
@@ -172,11 +173,12 @@ struct State {
 }
 
 impl Hub {
+    #[expect(clippy::too_many_arguments, reason = "the parts that it connects")]
     pub(crate) fn new(
         net: NetHandle,
         tasks: Tasks,
         pool: Pool,
-        blobs: Blobs,
+        store: &Store,
         peers: Arc<Peers>,
         clock: Clock,
         limits: Limits,
@@ -194,7 +196,8 @@ impl Hub {
             net,
             tasks,
             pool,
-            blobs,
+            blobs: store.blobs().clone(),
+            meta: store.meta().clone(),
             peers,
             clock,
             limits,

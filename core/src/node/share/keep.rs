@@ -15,7 +15,7 @@ use crate::base::Blake3;
 use crate::net::{CommandError, NetHandle};
 use crate::node::executor::Pool;
 use crate::node::handle::OriginRecord;
-use crate::store::{Store, StoreError};
+use crate::store::{Meta, Store, StoreError};
 
 /// News that wait for the keeper; further ones are lost until the next start.
 pub(crate) const NEWS_MAX: usize = 4_096;
@@ -26,22 +26,28 @@ const UNLOGGED_MAX: usize = 4_096;
 /// How long the keeper waits when the network has too many commands.
 const BUSY_RETRY: Duration = Duration::from_millis(200);
 
+/// How long a pool thread waits at a time for an index that is being rebuilt.
+const INDEX_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Name space of the origins in the store.
 pub(crate) const ORIGINS: &str = "origin";
 
 /// What happened to an artifact.
 pub(crate) enum News {
     /// It is stored.
-    Stored {
-        /// The artifact.
-        root: Blake3,
-        /// Where its bytes came from.
-        origin: OriginRecord,
-    },
+    Stored(Blake3),
     /// It is not stored any more.
     Removed(Blake3),
     /// The log has grown.
     Committed,
+}
+
+/// Notes where the bytes of an artifact came from. Blocks for a commit.
+pub(crate) fn note(meta: &Meta, root: &Blake3, origin: &OriginRecord) {
+    let record = serde_json::to_vec(origin).unwrap_or_default();
+    if let Err(error) = meta.put(ORIGINS, &root.0, &record) {
+        tracing::warn!(%root, %error, "the origin of an artifact was not noted");
+    }
 }
 
 /// The key under which the DHT knows the holders of a package.
@@ -97,26 +103,31 @@ impl Keeper {
 
     /// Tells what is stored, and forgets the origins of what is not.
     async fn boot(&self) {
-        let mut after = None;
-        while self.shares {
-            let (store, from) = (self.store.clone(), after);
+        loop {
+            let store = self.store.clone();
+            let wait = move || store.index().wait(INDEX_INTERVAL);
+            match self.pool.run(wait).await {
+                Ok(true) => break,
+                Ok(false) => (),
+                Err(_) => return,
+            }
+        }
+        let mut after = Some(None);
+        while let Some(from) = after.filter(|_| self.shares) {
+            let store = self.store.clone();
             let step = self.pool.run(move || stored(&store, from.as_ref())).await;
             let Ok(Ok((last, tellings))) = step else {
                 break;
             };
             self.tell(tellings).await;
-            after = last;
-            if after.is_none() {
-                break;
-            }
+            after = last.map(Some);
         }
-        let mut after = None;
-        loop {
-            let (store, from) = (self.store.clone(), after.take());
-            let step = self.pool.run(move || sweep(&store, from.as_deref())).await;
-            match step {
-                Ok(Ok(Some(last))) => after = Some(last),
-                Ok(Ok(None)) | Ok(Err(_)) | Err(_) => return,
+        let mut after = Some(None);
+        while let Some(from) = after.take() {
+            let store = self.store.clone();
+            let step = move || sweep(&store, from.as_deref());
+            if let Ok(Ok(last)) = self.pool.run(step).await {
+                after = last.map(Some);
             }
         }
     }
@@ -147,15 +158,11 @@ fn take(
 ) -> Result<Vec<Telling>, StoreError> {
     let mut tellings = Vec::new();
     match news {
-        News::Stored { root, origin } => {
-            let record = serde_json::to_vec(&origin).unwrap_or_default();
-            match purl_of(store, &root) {
-                Some(purl) => tellings.push(Telling::Provide(provider_key(&purl))),
-                None if unlogged.len() < UNLOGGED_MAX => drop(unlogged.insert(root)),
-                None => (),
-            }
-            store.meta().put(ORIGINS, &root.0, &record)?;
-        }
+        News::Stored(root) => match purl_of(store, &root) {
+            Some(purl) => tellings.push(Telling::Provide(provider_key(&purl))),
+            None if unlogged.len() < UNLOGGED_MAX => drop(unlogged.insert(root)),
+            None => (),
+        },
         News::Removed(root) => {
             unlogged.remove(&root);
             if let Some(purl) = purl_of(store, &root)

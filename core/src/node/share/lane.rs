@@ -1,13 +1,18 @@
 //! The client's end of one exchange stream to a peer.
 //!
 //! One task reads replies and takes commands; verification happens while it reads. Verified pieces
-//! go to the disk on the worker pool, a batch at a time, while the next batch is read.
+//! go to the disk on the worker pool, a batch at a time, while the next batch is read. A slow peer
+//! does not fill batches: what it sent is written after a moment, so that readers get it, and the
+//! download sees that the peer delivers.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
+use async_io::Timer;
+use futures::future::BoxFuture;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use futures_lite::future;
 
@@ -31,6 +36,9 @@ const BUFFER_BYTES: usize = 256 * 1_024;
 /// Verified bytes that are handed to the disk at once.
 const BATCH_BYTES: usize = 1 << 20;
 
+/// Verified bytes wait no longer than this for the batch to become full.
+const BATCH_DELAY: Duration = Duration::from_millis(50);
+
 /// What the lane is asked to do.
 pub(crate) enum Command {
     /// Fetch groups.
@@ -42,7 +50,7 @@ pub(crate) enum Command {
         /// Where they go.
         arrival: Arc<Arrival>,
         /// Who hears of it.
-        report: Sender<(NodeId, Report)>,
+        report: Reports,
     },
     /// Stop a request.
     Cancel {
@@ -60,6 +68,9 @@ pub(crate) enum Command {
     },
 }
 
+/// Who hears of a request.
+pub(crate) type Reports = Sender<(NodeId, Report)>;
+
 /// What became of a request.
 #[derive(Debug)]
 pub(crate) enum Report {
@@ -67,17 +78,15 @@ pub(crate) enum Report {
     Arrived {
         id: u64,
         groups: std::ops::Range<u64>,
-        bytes: u64,
+        /// Bytes that were not here before.
+        fresh: u64,
     },
     /// The request ended.
     Ended { id: u64 },
     /// The peer has not what was asked for.
     NotFound { id: u64 },
     /// The peer has too much to do.
-    Busy {
-        id: u64,
-        retry_after: std::time::Duration,
-    },
+    Busy { id: u64, retry_after: Duration },
     /// The peer sent what does not belong; the lane is closed.
     Refused { fault: Fault },
     /// The lane is gone.
@@ -90,7 +99,7 @@ struct Open {
     id: u64,
     root: Blake3,
     arrival: Arc<Arrival>,
-    report: Sender<(NodeId, Report)>,
+    report: Reports,
     /// Pieces that are verified and not yet written.
     pieces: Vec<Verified<Vec<u8>>>,
     bytes: usize,
@@ -116,6 +125,8 @@ pub(crate) async fn run(
         open: BTreeMap::new(),
         asked: BTreeMap::new(),
         next_id: 0,
+        writing: None,
+        due: None,
         pool,
         peers,
     };
@@ -132,6 +143,10 @@ struct Lane<W> {
     open: BTreeMap<u32, Open>,
     asked: BTreeMap<u32, Sender<(NodeId, Vec<Presence>)>>,
     next_id: u32,
+    /// The batch that is being written, and who hears of it.
+    writing: Option<BoxFuture<'static, (Reports, Report)>>,
+    /// When the pieces that wait for a full batch are written at the latest.
+    due: Option<Timer>,
     pool: Pool,
     peers: Arc<Peers>,
 }
@@ -139,6 +154,8 @@ struct Lane<W> {
 enum Turn {
     Read(io::Result<usize>),
     Command(Option<Command>),
+    Written(Reports, Report),
+    Due,
 }
 
 impl<W: AsyncWrite + Unpin> Lane<W> {
@@ -149,14 +166,14 @@ impl<W: AsyncWrite + Unpin> Lane<W> {
         commands: &Receiver<Command>,
     ) -> Option<Fault> {
         loop {
-            let turn = {
-                let read = async { Turn::Read(reader.read(self.replies.space()).await) };
-                let command = async { Turn::Command(commands.recv().await.ok()) };
-                future::or(command, read).await
-            };
-            match turn {
+            match self.turn(reader, commands).await {
                 Turn::Command(Some(command)) => self.command(command).await.ok()?,
                 Turn::Command(None) | Turn::Read(Ok(0) | Err(_)) => return None,
+                Turn::Written(to, report) => {
+                    self.writing = None;
+                    let _ = to.send((self.peer, report)).await;
+                }
+                Turn::Due => self.write_all().await,
                 Turn::Read(Ok(bytes)) => {
                     let reply = match self.replies.advance(bytes) {
                         Ok(reply) => reply,
@@ -169,6 +186,35 @@ impl<W: AsyncWrite + Unpin> Lane<W> {
                 }
             }
         }
+    }
+
+    async fn turn(
+        &mut self,
+        reader: &mut (impl AsyncRead + Unpin),
+        commands: &Receiver<Command>,
+    ) -> Turn {
+        let read = async { Turn::Read(reader.read(self.replies.space()).await) };
+        let command = async { Turn::Command(commands.recv().await.ok()) };
+        let written = async {
+            match &mut self.writing {
+                Some(writing) => {
+                    let (to, report) = writing.await;
+                    Turn::Written(to, report)
+                }
+                None => future::pending().await,
+            }
+        };
+        let due = async {
+            match &mut self.due {
+                Some(timer) => {
+                    timer.await;
+                    Turn::Due
+                }
+                None => future::pending().await,
+            }
+        };
+        // Before the reading: a fast peer always has something to read.
+        future::or(future::or(command, written), future::or(due, read)).await
     }
 
     async fn command(&mut self, command: Command) -> io::Result<()> {
@@ -237,10 +283,13 @@ impl<W: AsyncWrite + Unpin> Lane<W> {
                 open.pieces.push(piece);
                 if BATCH_BYTES <= open.bytes {
                     self.write(id).await;
+                } else if self.due.is_none() {
+                    self.due = Some(Timer::after(BATCH_DELAY));
                 }
             }
             Reply::End { id } => {
                 self.write(id).await;
+                self.settle().await;
                 self.close(id, |id| Report::Ended { id }).await;
             }
             Reply::NotFound { id } => {
@@ -259,8 +308,19 @@ impl<W: AsyncWrite + Unpin> Lane<W> {
         }
     }
 
-    /// Hands the verified pieces of a request to the disk and reports them.
+    /// Hands the verified pieces of all requests to the disk.
+    async fn write_all(&mut self) {
+        self.due = None;
+        let waiting = self.open.iter().filter(|(_, it)| !it.pieces.is_empty());
+        let waiting: Vec<u32> = waiting.map(|(wire, _)| *wire).collect();
+        for wire in waiting {
+            self.write(wire).await;
+        }
+    }
+
+    /// Hands the verified pieces of a request to the disk, as soon as the batch before is written.
     async fn write(&mut self, wire: u32) {
+        self.settle().await;
         let Some(open) = self.open.get_mut(&wire) else {
             return;
         };
@@ -273,26 +333,34 @@ impl<W: AsyncWrite + Unpin> Lane<W> {
                 Verified::Node(_) => None,
             })
             .collect();
-        let arrival = open.arrival.clone();
-        let written = self.pool.run(move || arrival.write(pieces)).await;
-        let problem = match written {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(error) => Some(error.to_string()),
+        let (Some(first), Some(last)) = (groups.first(), groups.last()) else {
+            open.pieces = pieces; // Proof alone: it is written with what it proves.
+            return;
         };
-        let report = match (problem, groups.first(), groups.last()) {
-            (Some(problem), ..) => Report::Disk { problem },
-            (None, Some(first), Some(last)) => {
-                self.peers.received(&self.peer, bytes);
-                Report::Arrived {
-                    id: open.id,
-                    groups: *first..*last + 1,
-                    bytes,
+        let (id, groups, to) = (open.id, *first..*last + 1, open.report.clone());
+        let (arrival, pool) = (open.arrival.clone(), self.pool.clone());
+        let (peer, peers) = (self.peer, self.peers.clone());
+        self.writing = Some(Box::pin(async move {
+            let written = pool.run(move || arrival.write(pieces)).await;
+            let disk = |problem: String| Report::Disk { problem };
+            let report = match written {
+                Ok(Ok(fresh)) => {
+                    peers.received(&peer, bytes);
+                    Report::Arrived { id, groups, fresh }
                 }
-            }
-            (None, ..) => return,
-        };
-        let _ = open.report.send((self.peer, report)).await;
+                Ok(Err(error)) => disk(error.to_string()),
+                Err(error) => disk(error.to_string()),
+            };
+            (to, report)
+        }));
+    }
+
+    /// Waits for the batch that is being written.
+    async fn settle(&mut self) {
+        if let Some(writing) = self.writing.take() {
+            let (to, report) = writing.await;
+            let _ = to.send((self.peer, report)).await;
+        }
     }
 
     async fn close(&mut self, wire: u32, report: impl FnOnce(u64) -> Report) {
@@ -306,6 +374,9 @@ impl<W: AsyncWrite + Unpin> Lane<W> {
         if let Some(fault) = &fault {
             self.peers.refused(&self.peer, fault);
         }
+        // What was verified before the end is as good as all else.
+        self.write_all().await;
+        self.settle().await;
         let report = || match &fault {
             Some(fault) => Report::Refused {
                 fault: fault.clone(),

@@ -53,6 +53,8 @@ pub struct Config {
     /// How far ahead of the reader groups are fetched, if they have to wait for it in memory.
     /// `None` if they go to a file: a window would cost 10 to 28 % of the speed. Unit: bytes.
     pub window_bytes: Option<u64>,
+    /// How fast we take bytes, if that is limited. Unit: bytes per second.
+    pub rate_max: Option<u64>,
 }
 
 impl Default for Config {
@@ -62,6 +64,7 @@ impl Default for Config {
             sources_max: 1,
             sources_wanted: 3,
             window_bytes: None,
+            rate_max: None,
         }
     }
 }
@@ -255,6 +258,9 @@ impl<S: Clone + Ord> Download<S> {
             discovery_at: None,
             is_over: false,
         };
+        if let Some(rate_max) = config.rate_max {
+            download.scheduler.limit_rate(rate_max);
+        }
         download.proceed(now, out);
         download
     }

@@ -85,6 +85,21 @@ impl Item {
     }
 }
 
+impl Body {
+    /// Puts another builder, and the time of its attestation, in the place of the first one.
+    fn resubmit(&mut self, (time, builder): Rank) {
+        for head in &mut self.heads {
+            match head {
+                Entry::AddArtifact(it) => (it.time, it.builder) = (time, builder),
+                Entry::BindTag(it) => (it.time, it.builder) = (time, builder),
+                _ => {}
+            }
+        }
+        self.rank = (time, builder);
+        self.bytes_len = self.heads.iter().map(|it| it.to_bytes().len()).sum();
+    }
+}
+
 impl Groups {
     pub(crate) fn new(chain: ChainId, node: NodeId, members: MemberSet) -> Self {
         Self {
@@ -250,6 +265,14 @@ impl Groups {
             ) {
                 item.owner = *node;
             }
+            // The rules want a member as builder. Facts stand without one, so another who attests
+            // them takes over; everybody who has the same attestations names the same.
+            let first = item.attests.values().map(|it| (it.time, it.node)).min();
+            if let (Some(body), Some(rank)) = (&mut item.body, first)
+                && members.by_node(&body.rank.1).is_none()
+            {
+                body.resubmit(rank);
+            }
         }
         self.items.retain(|_, it| !it.attests.is_empty());
         self.members = members;
@@ -383,6 +406,29 @@ mod tests {
     use crate::proto::chain::testing::{attest, node_keys, package};
     use crate::proto::pool::samples::{id, keys, members, purl};
     use proptest::prelude::*;
+
+    #[test]
+    fn a_group_whose_builder_was_dismissed_is_resubmitted_by_another() {
+        let mut groups = Groups::new(id(), node_keys(3).id(), members());
+        let entries = package(&id(), &purl(0), "", &keys([0, 1, 2, 3]));
+        groups
+            .take_group(Time::ZERO, Group::new(entries).unwrap())
+            .unwrap();
+        let gone = node_keys(0).id();
+        let rest = members()
+            .iter()
+            .filter(|it| it.node != gone)
+            .cloned()
+            .collect::<Vec<_>>();
+        groups.set_members(MemberSet::new(rest));
+        let eligible: Vec<_> = groups.eligible().collect();
+        let [entries] = &eligible[..] else {
+            panic!("{eligible:?}");
+        };
+        let group = Group::new(entries.clone()).unwrap();
+        let first = (1..4).map(|it| node_keys(it).id()).min().unwrap();
+        assert_eq!((group.builder(), group.attests().len()), (&first, 3));
+    }
 
     #[derive(Clone, Debug)]
     enum Step {

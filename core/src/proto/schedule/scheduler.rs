@@ -96,6 +96,7 @@ pub struct Scheduler<S> {
     sources: BTreeMap<S, Source>,
     flights: BTreeMap<u64, Flight<S>>,
     next_id: u64,
+    rate_max: u64,
 }
 
 /// A request that is under way.
@@ -125,7 +126,14 @@ impl<S: Clone + Ord> Scheduler<S> {
             sources: BTreeMap::new(),
             flights: BTreeMap::new(),
             next_id: 0,
+            rate_max: u64::MAX,
         }
+    }
+
+    /// Believes no source to be faster than this, because we do not take bytes any faster: a
+    /// burst that the transport has buffered would say so. Unit: bytes per second.
+    pub fn limit_rate(&mut self, rate_max: u64) {
+        self.rate_max = rate_max.max(1);
     }
 
     /// Whether every unit came.
@@ -443,7 +451,7 @@ impl<S: Clone + Ord> Scheduler<S> {
         let Some(known) = self.sources.get_mut(source) else {
             return;
         };
-        known.completed(now);
+        known.completed(now, self.rate_max);
         for flight in self.flights.values_mut().filter(|it| it.source == *source) {
             let bytes = flight.missing.len().saturating_mul(self.policy.unit_bytes);
             let deadline = now + known.timeout(known.expected(bytes));

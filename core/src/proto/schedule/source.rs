@@ -104,8 +104,9 @@ impl Source {
         }
     }
 
-    /// Notes that a request was answered in full.
-    pub(super) fn completed(&mut self, now: Time) {
+    /// Notes that a request was answered in full, by a source that cannot be faster than
+    /// `rate_max`.
+    pub(super) fn completed(&mut self, now: Time, rate_max: u64) {
         self.misses = 0;
         let elapsed = now.since(self.sample_since);
         // Answers that come in one burst are one sample: each alone would have taken no time.
@@ -114,7 +115,7 @@ impl Source {
         }
         let nanos = elapsed.max(SAMPLE_SPAN_MIN).as_nanos();
         let sample = u128::from(self.sample_bytes) * 1_000_000_000 / nanos;
-        let sample = u64::try_from(sample).unwrap_or(u64::MAX).max(1);
+        let sample = u64::try_from(sample).unwrap_or(u64::MAX).clamp(1, rate_max);
         self.rate = Some(match self.rate {
             // An exponential average with weight 0.3 for the new sample.
             Some(rate) => (rate / 10 * 7).saturating_add(sample / 10 * 3).max(1),
@@ -202,7 +203,7 @@ mod tests {
         let mut source = Source::new(Ranges::new());
         source.sent(Time::ZERO, true);
         source.arrived(millis(after), bytes);
-        source.completed(millis(after));
+        source.completed(millis(after), u64::MAX);
         source
     }
 
@@ -211,13 +212,13 @@ mod tests {
         let mut source = measured(100_000, 100);
         assert_eq!(source.rate(), Some(1_000_000));
         source.arrived(millis(150), 100_000);
-        source.completed(millis(150));
+        source.completed(millis(150), u64::MAX);
         assert_eq!(source.rate(), Some(1_300_000));
         // The same instant is no new sample, but its bytes are not lost.
         source.arrived(millis(150), 100_000);
-        source.completed(millis(150));
+        source.completed(millis(150), u64::MAX);
         assert_eq!(source.rate(), Some(1_300_000));
-        source.completed(millis(250));
+        source.completed(millis(250), u64::MAX);
         assert_eq!(source.rate(), Some(1_210_000));
     }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use hyper::header::{CONTENT_TYPE, HeaderName};
 
 use crate::client::{SILENCE_TIMEOUT, within};
 use crate::failure::{During, Failure};
@@ -19,11 +19,6 @@ impl Download {
     pub(crate) fn new(path: &str, response: Response<Incoming>) -> Self {
         let path = path.to_owned();
         Self { path, response }
-    }
-
-    /// The promised length. Unit: bytes.
-    pub(crate) fn length(&self) -> Option<u64> {
-        self.header(CONTENT_LENGTH)?.parse().ok()
     }
 
     /// The media type.

@@ -3,6 +3,7 @@
 mod authorize;
 mod build;
 mod config;
+mod demo;
 mod doctor;
 mod fetch;
 mod log;
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     Doctor,
     /// Measure what the network can do on this machine
     Bench(crate::bench::Args),
+    /// Run a network of six nodes on this machine and send real artifacts through it
+    Demo(demo::Args),
 }
 
 /// Does it.
@@ -81,6 +84,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<ExitCode,
         Command::Config(command) => config::run(session, &command).map(done),
         Command::Doctor => doctor::run(session).await,
         Command::Bench(args) => Ok(crate::bench::run(&args, session.output.is_json())),
+        Command::Demo(args) => demo::run(session, args).await,
     }
 }
 

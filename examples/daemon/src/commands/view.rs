@@ -127,7 +127,6 @@ pub(crate) struct Values {
 pub(crate) struct BuildNode {
     pub(crate) name: String,
     pub(crate) message: String,
-    pub(crate) outcome: Option<String>,
     #[serde(default)]
     pub(crate) details: serde_json::Value,
 }
