@@ -51,5 +51,6 @@ pub use spawn::Spawn;
 pub use stream::Stream;
 pub use swarm::Net;
 
+#[allow(clippy::result_large_err, reason = "events are handed back")]
 #[cfg(test)]
 mod tests;

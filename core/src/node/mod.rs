@@ -1,7 +1,7 @@
 //! Composition: configuration, executor, the loop, flows, and the public handle.
 //!
-//! [`start`] puts a node together; [`run`] is its loop around the engine in [`flow`]; [`handle`] is
-//! what embedders hold. [`share`] moves artifacts, [`builder`] runs the [`pipeline`]s.
+//! [`start`] puts a node together; `run` is its loop around the engine in [`flow`]; [`handle`] is
+//! what embedders hold. [`share`] moves artifacts, `builder` runs the [`pipeline`]s.
 
 pub(crate) mod builder;
 pub mod clock;
@@ -13,6 +13,7 @@ pub mod flow;
 pub mod handle;
 pub mod keys;
 pub mod log;
+pub(crate) mod perform;
 pub mod pipeline;
 pub(crate) mod run;
 pub mod share;

@@ -1,4 +1,4 @@
-//! The loop: takes what happened, lets the engine decide, carries out the effects in order.
+//! The loop: takes what happened and lets the engine decide; `perform` carries the effects out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,13 +14,11 @@ use crate::node::clock::Clock;
 use crate::node::dials::Dials;
 use crate::node::event::Event;
 use crate::node::executor::Pool;
-use crate::node::flow::{Effect, Engine, Input};
+use crate::node::flow::{Engine, Input};
 use crate::node::share::Hub;
 use crate::node::shared::{Known, Shared};
 use crate::node::vault::NodeVault;
 use crate::proto::build::{BuildId, BuildSpec, BuildStatus, Refusal};
-use crate::proto::heads::Verdict;
-use crate::proto::log::checkpoint::Checkpoint;
 use crate::proto::log::entry::Entry;
 use crate::proto::pool::Change;
 use crate::store::{Store, StoreError, Wal};
@@ -207,6 +205,7 @@ impl Loop {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one match shows every event")]
     fn net_event(&mut self, event: NetEvent) {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let input = match event {
@@ -321,157 +320,6 @@ impl Loop {
         Input::Listening(addresses)
     }
 
-    /// Carries out what the engine wants, in order.
-    async fn perform(&mut self) -> Result<(), Fatal> {
-        let mut records = Vec::new();
-        loop {
-            let effects = self.engine.take();
-            if effects.is_empty() {
-                break;
-            }
-            for effect in effects {
-                if let Effect::Wal(record) = effect {
-                    records.push(record);
-                    continue;
-                }
-                // What tells others waits until what it rests on is durable.
-                if !records.is_empty() && !matches!(effect, Effect::Event(_)) {
-                    self.write_wal(None, std::mem::take(&mut records)).await?;
-                }
-                self.effect(effect).await?;
-            }
-        }
-        if records.is_empty() {
-            Ok(())
-        } else {
-            self.write_wal(None, records).await
-        }
-    }
-
-    async fn write_wal(&mut self, reset: Option<u64>, records: Vec<Vec<u8>>) -> Result<(), Fatal> {
-        let Some(mut wal) = self.wal.take() else {
-            return Err("the consensus journal is not open".into());
-        };
-        let write = move || {
-            let written = reset.map_or(Ok(()), |height| wal.reset(height));
-            let written = written.and_then(|()| records.iter().try_for_each(|it| wal.append(it)));
-            let written = written.and_then(|()| wal.sync());
-            (wal, written)
-        };
-        let (wal, written) = self.pool.run(write).await.map_err(|it| it.to_string())?;
-        self.wal = Some(wal);
-        written.map_err(|error| format!("the consensus journal: {error}"))
-    }
-
-    async fn effect(&mut self, effect: Effect) -> Result<(), Fatal> {
-        match effect {
-            Effect::Send {
-                peer,
-                protocol,
-                bytes,
-            } => {
-                if let Err(error) = self.net.send(peer, protocol, bytes) {
-                    tracing::debug!(%peer, %protocol, %error, "not sent");
-                }
-            }
-            Effect::Publish { topic, bytes } => {
-                if let Err(error) = self.net.publish(topic, bytes) {
-                    tracing::debug!(%error, "not published");
-                }
-            }
-            Effect::Judge {
-                id,
-                source,
-                verdict,
-            } => {
-                let verdict = match verdict {
-                    Verdict::Accept => crate::net::Verdict::Accept,
-                    Verdict::Ignore => crate::net::Verdict::Ignore,
-                    Verdict::Reject => crate::net::Verdict::Reject,
-                };
-                let _ = self.net.validate(id, source, verdict);
-            }
-            Effect::Admitted { peer, hello } => {
-                self.hub.admitted(peer);
-                self.shared.admitted(peer, &hello);
-            }
-            Effect::Refuse { peer, rejection } => {
-                tracing::debug!(%peer, %rejection, "refused");
-                self.shared.refused(peer, rejection.to_string());
-                self.hub.left(&peer);
-                let _ = self.net.disconnect(peer);
-            }
-            Effect::Ban { peer, reason, time } => {
-                tracing::warn!(%peer, reason, "banned");
-                self.shared.banned(peer, reason);
-                self.hub.left(&peer);
-                let _ = self.net.ban(peer, time);
-            }
-            Effect::Dial {
-                dial,
-                peer,
-                addresses,
-            } => {
-                if let Some(dial) = self.dials.start(&self.net, dial, peer, addresses) {
-                    let input = Internal::Input(Input::DialFailed { dial });
-                    let _ = self.internal.0.try_send(input);
-                }
-            }
-            Effect::FetchBootstrap { url } => self.builder.fetch_bootstrap(url),
-            Effect::Members(_) | Effect::BuildChanged(_) => self.save_builds(),
-            Effect::ResetWal(height) => self.write_wal(Some(height), Vec::new()).await?,
-            Effect::Wal(_) => (),
-            Effect::Append { block, certificate } => {
-                let height = block.block().height();
-                let (state, reply) = (block.next().to_bytes(), self.internal.0.clone());
-                self.store
-                    .chain()
-                    .append(block.block(), &certificate, state, move |result| {
-                        let _ = reply.send_blocking(match result {
-                            Ok(()) => Internal::Input(Input::Appended { height }),
-                            Err(error) => Internal::StoreFailed(error),
-                        });
-                    });
-            }
-            Effect::PersistHead(head) => self.persist_head(head),
-            Effect::KeepCheckpoint {
-                size,
-                note,
-                signers,
-            } => {
-                self.shared
-                    .keep_checkpoint(size, &note, signers, self.clock.wall());
-                let store = self.store.clone();
-                self.pool.detach(move || {
-                    if let Err(error) = store.chain().put_checkpoint(size, &note) {
-                        tracing::error!(%error, "a checkpoint was not kept");
-                    }
-                });
-            }
-            Effect::RunBuild { id, run, spec } => self.builder.run(id, run, spec),
-            Effect::CancelBuild { id, run } => self.builder.cancel(id, run),
-            Effect::Event(event) => {
-                if matches!(event, Event::Committed { .. }) {
-                    self.hub.committed();
-                }
-                self.shared.event(event);
-            }
-            Effect::Fatal(reason) => return Err(reason),
-        }
-        Ok(())
-    }
-
-    fn persist_head(&self, head: Checkpoint) {
-        let (store, reply) = (self.store.clone(), self.internal.0.clone());
-        self.pool.detach(move || {
-            let persisted = store.chain().persist_signed_head(head.size, head.root);
-            let _ = reply.send_blocking(match persisted {
-                Ok(()) => Internal::Input(Input::HeadPersisted(head)),
-                Err(error) => Internal::StoreFailed(error),
-            });
-        });
-    }
-
     fn publish_status(&self) {
         let now = self.clock.now();
         let snapshot = self.engine.snapshot(now);
@@ -485,7 +333,7 @@ impl Loop {
     }
 
     /// Unfinished builds survive a restart.
-    fn save_builds(&self) {
+    pub(crate) fn save_builds(&self) {
         let pending: Vec<_> = self.engine.builds_machine().pending().collect();
         self.builder.save(pending);
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::base::codec;
+use crate::base::{ChainId, codec};
 use crate::net::{Net, Spawn};
 use crate::node::builder::{Builder, load_builds};
 use crate::node::clock::Clock;
@@ -18,7 +18,7 @@ use crate::node::handle::{Inner, Node};
 use crate::node::keys::{self, KeyError};
 use crate::node::run::{COMMANDS_MAX, INTERNAL_MAX, Loop};
 use crate::node::share::keep::{self, Keeper, NEWS_MAX};
-use crate::node::share::{Hub, Peers};
+use crate::node::share::{Hub, Parts, Peers};
 use crate::node::shared::Shared;
 use crate::node::vault::NodeVault;
 use crate::proto::chain::{ChainState, Genesis, GenesisError, NodeKeys, Params, StateError};
@@ -135,6 +135,7 @@ struct Recovered {
     book: Book,
 }
 
+#[expect(clippy::too_many_lines, reason = "parts are listed, not computed")]
 async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, StartError> {
     config.check()?;
     let clock = Clock::start();
@@ -158,29 +159,23 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
     let shared = Arc::new(Shared::new(checkpoint));
     let (faults, faults_in) = async_channel::bounded(FAULTS_MAX);
     let peers = Arc::new(Peers::new(clock, &config.limits, faults));
-    let mut net_config = crate::net::Config::new(*state.chain(), seed);
-    net_config.listen = config
-        .listen
-        .iter()
-        .filter_map(|it| it.parse().ok())
-        .collect();
-    net_config.inbound_max = config.limits.connections;
+    let net_config = net_config(&config, *state.chain(), seed);
     let (net, net_events) =
         Net::start(net_config, &keys.identity, tasks.net()).map_err(|error| StartError::Io {
             what: "cannot start the network".into(),
             error,
         })?;
     let (news, news_in) = async_channel::bounded(NEWS_MAX);
-    let hub = Hub::new(
-        net.clone(),
-        tasks.clone(),
-        pool.clone(),
-        &store,
-        peers.clone(),
+    let hub = Hub::new(Parts {
+        net: net.clone(),
+        tasks: tasks.clone(),
+        pool: pool.clone(),
+        store: &store,
+        peers: peers.clone(),
         clock,
-        config.limits.clone(),
-        news.clone(),
-    );
+        limits: config.limits.clone(),
+        news: news.clone(),
+    });
     keep::watch(&store, news.clone());
     let keeper = Keeper {
         store: store.clone(),
@@ -255,6 +250,14 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         commands,
         threads: Mutex::new(None),
     })))
+}
+
+fn net_config(config: &Config, chain: ChainId, seed: u64) -> crate::net::Config {
+    let mut it = crate::net::Config::new(chain, seed);
+    let addresses = config.listen.iter();
+    it.listen = addresses.filter_map(|it| it.parse().ok()).collect();
+    it.inbound_max = config.limits.connections;
+    it
 }
 
 /// Reads everything from the disk. Blocks.

@@ -5,7 +5,8 @@
 
 use crate::base::{NodeId, PublicKey, Time, WallTime};
 use crate::net::Protocol;
-use crate::node::flow::engine::{Effect, Engine, Vault, describe};
+use crate::node::flow::engine::{Engine, describe};
+use crate::node::flow::interface::{Effect, Vault};
 use crate::node::flow::recent::Overlay;
 use crate::proto::chain::block::Block;
 use crate::proto::chain::{ChainState, NodeKeys, build, check};

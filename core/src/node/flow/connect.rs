@@ -3,7 +3,8 @@
 use crate::base::{NodeId, Time, WallTime};
 use crate::net::Protocol;
 use crate::node::event::Event;
-use crate::node::flow::engine::{Effect, Engine, Vault};
+use crate::node::flow::engine::Engine;
+use crate::node::flow::interface::{Effect, Vault};
 use crate::proto::build;
 use crate::proto::chain::MemberSet;
 use crate::proto::hello::{self, Reason};

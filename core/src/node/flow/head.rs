@@ -1,8 +1,9 @@
 //! Signatures on the head become a checkpoint.
 
 use crate::base::{Time, WallTime};
-use crate::node::flow::engine::{Effect, Engine, Vault};
+use crate::node::flow::engine::Engine;
 use crate::node::flow::gossip::Gossip;
+use crate::node::flow::interface::{Effect, Vault};
 use crate::proto::heads::{self, Verdict};
 use crate::proto::log::checkpoint::Checkpoint;
 use crate::proto::log::cosign::HeadSignature;

@@ -5,11 +5,11 @@
 //! carries the effects out **in order**; it does not begin a [`Effect::Send`] or
 //! [`Effect::Publish`] before every earlier [`Effect::Wal`] is durable.
 //!
-//! * [`connect`]: a connection becomes an admitted peer; what admitted peers say.
-//! * [`chain`]: a decided block, from agreement or from a peer, becomes durable and known.
-//! * [`agree`]: agreement among authorized nodes.
-//! * [`submit`]: from a request to a group of entries that waits for a block.
-//! * [`head`]: signatures on the head become a checkpoint.
+//! * `connect`: a connection becomes an admitted peer; what admitted peers say.
+//! * `chain`: a decided block, from agreement or from a peer, becomes durable and known.
+//! * `agree`: agreement among authorized nodes.
+//! * `submit`: from a request to a group of entries that waits for a block.
+//! * `head`: signatures on the head become a checkpoint.
 
 mod agree;
 mod chain;
@@ -17,8 +17,10 @@ mod connect;
 mod engine;
 mod gossip;
 mod head;
+mod interface;
 mod recent;
 mod submit;
 
-pub use engine::{Effect, Engine, Input, Setup, Snapshot, Vault};
+pub use engine::Engine;
 pub use gossip::Gossip;
+pub use interface::{Effect, Input, Setup, Snapshot, Vault};

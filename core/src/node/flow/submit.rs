@@ -9,8 +9,9 @@ use std::sync::Arc;
 use crate::base::{NodeId, Sha256, Time, WallTime};
 use crate::net::{Protocol, Topic};
 use crate::node::event::Event;
-use crate::node::flow::engine::{Effect, Engine, Vault};
+use crate::node::flow::engine::Engine;
 use crate::node::flow::gossip::Gossip;
+use crate::node::flow::interface::{Effect, Vault};
 use crate::node::flow::recent::Overlay;
 use crate::proto::build::{self, BuildId, BuildMessage, Effect as Building, Part, Refusal};
 use crate::proto::chain::consent::sign_readiness;
@@ -206,7 +207,10 @@ impl<V: Vault> Engine<V> {
         };
         let image = tag.name();
         let (registry, repository) = (image.registry(), image.repository());
-        let bound = self.vault.tag(registry, repository, &name).map(|it| it.digest);
+        let bound = self
+            .vault
+            .tag(registry, repository, &name)
+            .map(|it| it.digest);
         if bound == digest
             && let Some(index) = self.vault.tag_index(registry, repository, &name)
         {

@@ -78,6 +78,9 @@ pub(crate) async fn drive(hub: Arc<Hub>, arrival: Arc<Arrival>, key: [u8; 32], h
     arrival.close(end);
 }
 
+/// Both ends.
+type Channel<T> = (Sender<T>, Receiver<T>);
+
 struct Driver {
     hub: Arc<Hub>,
     arrival: Arc<Arrival>,
@@ -100,8 +103,6 @@ struct Driver {
     loose: u64,
     is_syncing: bool,
 }
-
-type Channel<T> = (Sender<T>, Receiver<T>);
 
 enum Turn {
     Report(NodeId, Report),

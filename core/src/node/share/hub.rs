@@ -172,18 +172,30 @@ struct State {
     is_closed: bool,
 }
 
+/// What a hub is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) net: NetHandle,
+    pub(crate) tasks: Tasks,
+    pub(crate) pool: Pool,
+    pub(crate) store: &'a Store,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    pub(crate) news: Sender<News>,
+}
+
 impl Hub {
-    #[expect(clippy::too_many_arguments, reason = "the parts that it connects")]
-    pub(crate) fn new(
-        net: NetHandle,
-        tasks: Tasks,
-        pool: Pool,
-        store: &Store,
-        peers: Arc<Peers>,
-        clock: Clock,
-        limits: Limits,
-        news: Sender<News>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(parts: Parts<'_>) -> Arc<Self> {
+        let Parts {
+            net,
+            tasks,
+            pool,
+            store,
+            peers,
+            clock,
+            limits,
+            news,
+        } = parts;
         let rate = limits.upload.map_or(Rate::Unlimited, Rate::BytesPerSecond);
         let config = crate::proto::exchange::serve::Config {
             shares: limits.share,

@@ -1,6 +1,6 @@
 //! The transparency log as calculations.
 //!
-//! [`entry`] is what is logged, [`tree`] how, [`tile`] how outsiders read it. [`proof`] shows that a
+//! [`entry`] is what is logged, of several [`kinds`], [`tree`] how, [`tile`] how outsiders read it. [`proof`] shows that a
 //! leaf is in a tree, or that one tree extends another. [`checkpoint`] is a head of the log as a
 //! signed [`note`], [`cosign`] how the members sign it. A [`waybill`] proves one entry offline;
 //! [`verify`] says to whom: to who pins the keys of a [`policy`], or knows the members at some
@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod cosign;
 pub mod entry;
 pub mod index;
+pub mod kinds;
 pub mod note;
 pub mod policy;
 pub mod proof;
@@ -24,9 +25,10 @@ pub mod waybill;
 
 pub use checkpoint::{Checkpoint, CheckpointError, VerifiedHead, verify_checkpoint};
 pub use cosign::{CosignError, HeadSignature, SignedHead};
-pub use entry::{
-    AddArtifact, AddNode, Attest, BindTag, ENTRY_BYTES_MAX, Entry, EntryError, Mark, Publication,
-    RemoveArtifact, RemoveNode, Seal, Source,
+pub use entry::{ENTRY_BYTES_MAX, Entry, EntryError};
+pub use kinds::{
+    AddArtifact, AddNode, Attest, BindTag, Mark, Publication, RemoveArtifact, RemoveNode, Seal,
+    Source,
 };
 pub use policy::{Policy, PolicyError};
 pub use proof::ProofError;
