@@ -25,7 +25,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const WAITING_MAX: u64 = 400;
 
 /// Packages that each node can offer in a second; more than any has managed.
-const PACKAGES_PER_SECOND: u64 = 1_500;
+const PACKAGES_PER_SECOND: u64 = 750;
 
 /// Entries of the log under the waybill.
 const HISTORY_ENTRIES: u64 = 100_000;
