@@ -1,5 +1,6 @@
 //! The kogge program: the daemon and the command line that talks to it.
 
+mod bench;
 mod client;
 mod commands;
 mod failure;

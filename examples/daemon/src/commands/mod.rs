@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Config(config::Command),
     /// Look for what may keep the node from working, and say what to do
     Doctor,
+    /// Measure what the network can do on this machine
+    Bench(crate::bench::Args),
     /// Run a network of six nodes on this machine and send real artifacts through it
     Demo(demo::Args),
 }
@@ -81,6 +83,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<ExitCode,
         Command::Network(command) => network::run(session, command).await.map(done),
         Command::Config(command) => config::run(session, &command).map(done),
         Command::Doctor => doctor::run(session).await,
+        Command::Bench(args) => Ok(crate::bench::run(&args, session.output.is_json())),
         Command::Demo(args) => demo::run(session, args).await,
     }
 }
