@@ -31,6 +31,11 @@ pub(crate) enum Color {
 }
 
 impl Output {
+    /// Whether results are JSON.
+    pub(crate) const fn json(&self) -> bool {
+        self.is_json
+    }
+
     /// Looks at the terminal and at `NO_COLOR`.
     pub(crate) fn new(is_json: bool, is_quiet: bool) -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());

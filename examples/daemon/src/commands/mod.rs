@@ -83,7 +83,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<ExitCode,
         Command::Network(command) => network::run(session, command).await.map(done),
         Command::Config(command) => config::run(session, &command).map(done),
         Command::Doctor => doctor::run(session).await,
-        Command::Bench(args) => Ok(crate::bench::run(&args, session.output.is_json())),
+        Command::Bench(args) => Ok(crate::bench::run(&args, session.output.json())),
         Command::Demo(args) => demo::run(session, args).await,
     }
 }
