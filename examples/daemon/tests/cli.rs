@@ -1,5 +1,11 @@
 //! The program as users run it: one node on free ports, and every wrong turn.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "these are tests; their helpers fail them"
+)]
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::Path;
