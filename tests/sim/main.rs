@@ -7,7 +7,8 @@
 //! ```
 //!
 //! * [`plan`]: what happens in a run; drawn from a seed, printed, shrunk.
-//! * [`world`]: the queue of events; [`wire`] and [`net`]: links; [`shell`] and [`disk`]: a node.
+//! * [`world`]: the queue of events; [`wire`] and [`net`]: links; [`shell`], [`storage`] and
+//!   [`disk`]: a node.
 //! * [`oracle`]: what must hold after every event; [`run`]: what must hold after healing.
 //! * [`swarm`], [`scenarios`], [`members`]: the tests.
 
@@ -30,6 +31,7 @@ mod plan;
 mod run;
 mod scenarios;
 mod shell;
+mod storage;
 mod swarm;
 mod wire;
 mod world;

@@ -4,24 +4,22 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::disk::{Journal, SimVault, Stored};
+use crate::disk::{SimVault, Stored};
 use crate::kogge::base::{NodeId, Time, WallTime};
 use crate::kogge::net::{GossipId, Protocol, Topic};
 use crate::kogge::node::flow::{Effect, Engine, Input, Setup};
+use crate::kogge::proto::build::{BuildId, BuildSpec};
 use crate::kogge::proto::chain::testing::GENESIS_TIME;
 use crate::kogge::proto::chain::{ChainState, NodeKeys};
-use crate::kogge::proto::hello::{Message as Hello, Reason};
+use crate::kogge::proto::hello::{Message as Hello, Reason, Rejection};
 use crate::kogge::proto::log::Checkpoint;
 use crate::kogge::proto::peers::{Book, Seed};
 use crate::net::address;
 use crate::oracle::describe;
 use crate::pipeline;
-use crate::plan::{Moment, Plant, name};
+use crate::plan::{Moment, name};
 use crate::wire::{Dial, local};
 use crate::world::{Done, Event, World};
-
-/// Longest time that a sync of the disk takes if it is not slow.
-const SYNC_MAX: Duration = Duration::from_millis(8);
 
 /// Longest time that a pipeline takes.
 const BUILD_MAX: Duration = Duration::from_secs(3);
@@ -44,13 +42,13 @@ pub(crate) struct SimNode {
     inbox: VecDeque<Input>,
     outbox: VecDeque<Effect>,
     /// For the journal, before the next sync.
-    records: Vec<Vec<u8>>,
+    pub(crate) records: Vec<Vec<u8>>,
     /// The process waits for its journal.
-    is_syncing: bool,
-    is_storing: bool,
-    signing: Option<Checkpoint>,
+    pub(crate) is_syncing: bool,
+    pub(crate) is_storing: bool,
+    pub(crate) signing: Option<Checkpoint>,
     /// Unfinished builds that wait for the disk.
-    unsaved: Option<Vec<Vec<u8>>>,
+    pub(crate) unsaved: Option<Vec<Vec<u8>>>,
     wake: Option<Time>,
     pub(crate) links: BTreeMap<usize, u64>,
     pub(crate) dials: BTreeMap<u64, Dial>,
@@ -314,46 +312,6 @@ impl World {
         }
     }
 
-    fn disk_delay(&mut self, node: usize) -> Duration {
-        let delay = self.up_to(SYNC_MAX);
-        delay * u32::try_from(self.nodes[node].disk_slowness).unwrap_or(1)
-    }
-
-    fn sync_journal(&mut self, node: usize) {
-        let delay = self.disk_delay(node);
-        let it = &mut self.nodes[node];
-        let records = std::mem::take(&mut it.records);
-        for record in &records {
-            self.trace.add(self.now.as_nanos(), node, "journal", record);
-        }
-        it.vault.disk_mut().journal.records.extend(records);
-        let run = it.run;
-        if self.plan.plant == Some(Plant::JournalUnsynced) && it.vault.disk().reset.is_none() {
-            let delay = delay + Duration::from_secs(5);
-            return self.after(delay, Event::WrittenBack { node, run });
-        }
-        it.is_syncing = true;
-        self.after(delay, Event::Synced { node, run });
-    }
-
-    pub(crate) fn synced(&mut self, node: usize, run: u32) {
-        let it = &mut self.nodes[node];
-        if it.run != run {
-            return;
-        }
-        it.is_syncing = false;
-        let mut disk = it.vault.disk_mut();
-        if let Some(height) = disk.reset.take() {
-            disk.journal = Journal {
-                height,
-                ..Journal::default()
-            };
-        }
-        disk.journal.synced = disk.journal.records.len();
-        drop(disk);
-        self.turn(node);
-    }
-
     fn effect(&mut self, node: usize, effect: Effect) {
         match effect {
             Effect::Send {
@@ -373,33 +331,8 @@ impl World {
                 source,
                 verdict,
             } => self.verdict(node, id, source, verdict),
-            Effect::Refuse { peer, rejection } => {
-                let Some(peer) = self.number(&peer) else {
-                    return;
-                };
-                let is_blame = matches!(
-                    rejection.reason,
-                    Reason::Forked { .. } | Reason::Malformed | Reason::OtherChain | Reason::Banned
-                );
-                if is_blame && !self.nodes[peer].is_hostile {
-                    self.fail(node, &format!("refused {}: {rejection}", name(peer)));
-                }
-                self.say(node, || format!("refuses {}: {rejection}", name(peer)));
-                self.close(node, peer);
-            }
-            Effect::Ban { peer, reason, time } => {
-                let Some(peer) = self.number(&peer) else {
-                    return;
-                };
-                if !self.nodes[peer].is_hostile {
-                    self.fail(node, &format!("banned {}: {reason}", name(peer)));
-                }
-                self.say(node, || format!("bans {}: {reason}", name(peer)));
-                self.banned.insert((node, peer), reason);
-                let until = self.now + time;
-                self.nodes[node].bans.insert(peer, until);
-                self.cut(node, peer);
-            }
+            Effect::Refuse { peer, rejection } => self.refuse(node, &peer, rejection),
+            Effect::Ban { peer, reason, time } => self.ban(node, &peer, reason, time),
             Effect::Dial {
                 dial,
                 peer,
@@ -424,23 +357,7 @@ impl World {
                 self.judge(node, verdict);
                 self.finish(node, Done::Checkpoint(size, note));
             }
-            Effect::RunBuild { id, run, spec } => {
-                self.say(node, || format!("builds {spec}"));
-                let (hang, result) = pipeline::run(node, &spec, &self.plan.asks);
-                let (delay, process) = (hang + self.up_to(BUILD_MAX), self.nodes[node].run);
-                let input = |input| Event::Done {
-                    node,
-                    run: process,
-                    done: Done::Input(input),
-                };
-                let progress = Input::BuildProgress {
-                    id,
-                    done: 1,
-                    total: 2,
-                };
-                self.after(delay / 2, input(progress));
-                self.after(delay, input(Input::BuildDone { id, run, result }));
-            }
+            Effect::RunBuild { id, run, spec } => self.build(node, id, run, &spec),
             Effect::Fatal(reason) => self.fail(node, &format!("stops: {reason}")),
             Effect::Event(it) => self.say(node, || format!("! {it:?}")),
             Effect::Admitted { .. }
@@ -448,6 +365,49 @@ impl World {
             | Effect::CancelBuild { .. }
             | Effect::Wal(_) => (),
         }
+    }
+
+    fn refuse(&mut self, node: usize, peer: &NodeId, rejection: Rejection) {
+        let Some(peer) = self.number(peer) else {
+            return;
+        };
+        let is_blame = matches!(
+            rejection.reason,
+            Reason::Forked { .. } | Reason::Malformed | Reason::OtherChain | Reason::Banned
+        );
+        if is_blame && !self.nodes[peer].is_hostile {
+            self.fail(node, &format!("refused {}: {rejection}", name(peer)));
+        }
+        self.say(node, || format!("refuses {}: {rejection}", name(peer)));
+        self.close(node, peer);
+    }
+
+    fn ban(&mut self, node: usize, peer: &NodeId, reason: String, time: Duration) {
+        let Some(peer) = self.number(peer) else {
+            return;
+        };
+        if !self.nodes[peer].is_hostile {
+            self.fail(node, &format!("banned {}: {reason}", name(peer)));
+        }
+        self.say(node, || format!("bans {}: {reason}", name(peer)));
+        self.banned.insert((node, peer), reason);
+        let until = self.now + time;
+        self.nodes[node].bans.insert(peer, until);
+        self.cut(node, peer);
+    }
+
+    fn build(&mut self, node: usize, id: BuildId, run: u64, spec: &BuildSpec) {
+        self.say(node, || format!("builds {spec}"));
+        let (hang, result) = pipeline::run(node, spec, &self.plan.asks);
+        let (delay, process) = (hang + self.up_to(BUILD_MAX), self.nodes[node].run);
+        let input = |input| Event::Done {
+            node,
+            run: process,
+            done: Done::Input(input),
+        };
+        let (done, total) = (1, 2);
+        self.after(delay / 2, input(Input::BuildProgress { id, done, total }));
+        self.after(delay, input(Input::BuildDone { id, run, result }));
     }
 
     fn sends(&mut self, node: usize, peer: &NodeId, protocol: Protocol, bytes: Vec<u8>) {
@@ -475,7 +435,7 @@ impl World {
     }
 
     /// Counts down to a planned death.
-    fn reached(&mut self, node: usize, moment: Moment) {
+    pub(crate) fn reached(&mut self, node: usize, moment: Moment) {
         let Some((awaited, left, down)) = self.nodes[node].doom.as_mut() else {
             return;
         };
@@ -484,132 +444,6 @@ impl World {
             if *left == 0 {
                 let down = *down;
                 self.kill(node, down);
-            }
-        }
-    }
-
-    fn append(&mut self, node: usize, stored: Stored) {
-        let height = stored.height();
-        self.note(node, "append", &stored.encoded.block);
-        self.say(node, || format!("appends block {height}"));
-        let vault = self.nodes[node].vault.clone();
-        let mut disk = vault.disk_mut();
-        let next = disk.blocks.len() as u64 + 1;
-        disk.blocks.push(Rc::new(stored));
-        if height != next {
-            drop(disk);
-            return self.fail(node, &format!("appended block {height} instead of {next}"));
-        }
-        if self.plan.plant == Some(Plant::AnnounceFirst) {
-            let count = disk.blocks.len();
-            disk.show(count);
-            drop(disk);
-            self.later(node, Input::Appended { height });
-        } else {
-            drop(disk);
-        }
-        self.store(node);
-        self.reached(node, Moment::Append);
-    }
-
-    fn store(&mut self, node: usize) {
-        let count = self.nodes[node].vault.disk().blocks.len();
-        if !self.nodes[node].is_storing && self.nodes[node].vault.disk().durable < count {
-            self.nodes[node].is_storing = true;
-            let (delay, run) = (self.disk_delay(node), self.nodes[node].run);
-            self.after(delay, Event::Stored { node, run, count });
-        }
-    }
-
-    pub(crate) fn stored(&mut self, node: usize, run: u32, count: usize) {
-        let it = &mut self.nodes[node];
-        if it.run != run {
-            return;
-        }
-        it.is_storing = false;
-        let mut disk = it.vault.disk_mut();
-        let before = disk.durable;
-        disk.durable = count;
-        disk.show(count);
-        drop(disk);
-        self.check_durable(node, before);
-        self.store(node);
-        if self.plan.plant != Some(Plant::AnnounceFirst) {
-            for height in before + 1..=count {
-                let height = height as u64;
-                self.deliver(node, Input::Appended { height });
-            }
-        }
-    }
-
-    fn check_durable(&mut self, node: usize, before: usize) {
-        let vault = self.nodes[node].vault.clone();
-        let disk = vault.disk();
-        for stored in &disk.blocks[before..disk.durable] {
-            let verdict = self.oracle.durable(stored);
-            self.judge(node, verdict);
-        }
-    }
-
-    fn save_builds(&mut self, node: usize) {
-        let Some(engine) = &self.nodes[node].engine else {
-            return;
-        };
-        let builds = engine.builds_machine().pending().map(|it| it.to_bytes());
-        let builds = builds.collect();
-        if self.nodes[node].unsaved.replace(builds).is_none() {
-            self.finish(node, Done::Builds);
-        }
-    }
-
-    fn finish(&mut self, node: usize, done: Done) {
-        let (delay, run) = (self.disk_delay(node), self.nodes[node].run);
-        self.after(delay, Event::Done { node, run, done });
-    }
-
-    pub(crate) fn done(&mut self, node: usize, run: u32, done: Done) {
-        if self.nodes[node].run != run {
-            return;
-        }
-        let vault = self.nodes[node].vault.clone();
-        match done {
-            Done::Head(head) => {
-                self.nodes[node].signing = None;
-                let verdict = self.raise(node, &head);
-                self.judge(node, verdict);
-                self.deliver(node, Input::HeadPersisted(head));
-            }
-            Done::Checkpoint(size, note) => {
-                let mut disk = vault.disk_mut();
-                if disk.checkpoint.as_ref().is_none_or(|it| it.0 <= size) {
-                    disk.checkpoint = Some((size, note));
-                }
-            }
-            Done::Builds => {
-                vault.disk_mut().builds = self.nodes[node].unsaved.take().unwrap_or_default();
-            }
-            Done::Input(input) => self.deliver(node, input),
-        }
-    }
-
-    /// Makes a head durable as the highest signed one; it must not contradict an earlier one.
-    fn raise(&self, node: usize, head: &Checkpoint) -> Result<(), String> {
-        let mut disk = self.nodes[node].vault.disk_mut();
-        let new = (head.size, head.root);
-        if disk.root_at(head.size) != Some(head.root) {
-            return Err(format!(
-                "signs a head of size {} that is not durable",
-                head.size
-            ));
-        }
-        match disk.signed {
-            Some(old) if old != new && new.0 <= old.0 => Err(format!(
-                "signs a head of size {} after one of size {}",
-                new.0, old.0
-            )),
-            _ => {
-                disk.signed = Some(new);
-                Ok(())
             }
         }
     }
