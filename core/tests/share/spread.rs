@@ -49,3 +49,30 @@ fn a_package_is_built_once_and_spreads_without_its_upstream() {
         stop(carol).await;
     });
 }
+
+#[test]
+fn a_holder_that_nobody_is_connected_to_is_found() {
+    async_io::block_on(async {
+        let bed = Bed::new();
+        let alice = bed.start(ALICE, &[]).await;
+        let bob = bed.start("bob", &[ALICE]).await;
+        let digest = bed
+            .build(&bob, "found", &[(".jar", 100_000)])
+            .await
+            .remove(0);
+        fetch(&bob, &digest).await;
+        // Alice, whom both know, gives nothing away.
+        stop(alice).await;
+        let alice = bed
+            .start_with(ALICE, &["bob"], |it| it.limits.share = false)
+            .await;
+        admitted(&alice, 1).await;
+        let carol = bed.start("carol", &[ALICE]).await;
+        fetch(&carol, &digest).await;
+        assert_eq!(alice.status().transfer.sent, 0);
+        assert!(100_000 < bob.status().transfer.sent);
+        for node in [alice, bob, carol] {
+            stop(node).await;
+        }
+    });
+}

@@ -222,3 +222,49 @@ fn sweep(store: &Store, after: Option<&[u8]>) -> Result<Option<Vec<u8>>, StoreEr
     }
     Ok(rows.into_iter().last().map(|it| it.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Sha256, WallTime};
+    use crate::store::Options;
+
+    fn put(store: &Store, content: &[u8]) -> Blake3 {
+        let (root, size) = (Blake3::of(content), content.len() as u64);
+        let staging = store.blobs().begin(root, size).unwrap().unwrap();
+        staging.write_at(0, content).unwrap();
+        staging.mark(0..1);
+        staging.finish(Sha256::of(content)).unwrap();
+        root
+    }
+
+    #[test]
+    fn an_origin_goes_with_its_artifact() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(dir.path(), Options::default()).unwrap();
+        let (news, heard) = async_channel::bounded(8);
+        watch(&store, news);
+        let origin = OriginRecord {
+            fetched: WallTime::from_millis(5),
+            millis: 7,
+            sources: vec![("upstream".into(), 3)],
+        };
+        let (kept, gone) = (put(&store, b"one"), put(&store, b"two"));
+        for root in [kept, gone, Blake3([9; 32])] {
+            note(store.meta(), &root, &origin);
+        }
+        // The last one was removed while nobody listened; the second one is removed now.
+        assert!(store.blobs().remove(&gone).unwrap());
+        let Ok(news) = heard.try_recv() else {
+            panic!("nothing was heard of the removal");
+        };
+        take(&store, news, &mut BTreeSet::new()).unwrap();
+        let noted = || {
+            let rows = store.meta().scan(ORIGINS, b"", None).unwrap();
+            rows.into_iter().map(|it| it.0).collect::<Vec<_>>()
+        };
+        assert_eq!(noted().len(), 2);
+        assert!(sweep(&store, None).unwrap().is_some());
+        assert_eq!(noted(), [kept.0.to_vec()]);
+    }
+}

@@ -285,3 +285,90 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::SecretKey;
+    use crate::proto::exchange::message::{ROOTS_MAX, Want};
+
+    fn alice() -> NodeId {
+        SecretKey::from_seed([1; 32]).public()
+    }
+
+    fn server() -> Arc<Server> {
+        Server::new(Config::default(), Clock::start())
+    }
+
+    fn requested(id: u32) -> Input<NodeId> {
+        let want = Want {
+            root: Blake3([7; 32]),
+            size: 1_000,
+            groups: 0..1,
+        };
+        Input::Requested {
+            peer: alice(),
+            id,
+            want,
+            is_held: true,
+        }
+    }
+
+    /// The ids of the turns that wait.
+    fn turns(outbox: &Outbox) -> Vec<u32> {
+        let jobs = std::iter::from_fn(|| outbox.pop());
+        jobs.filter_map(|it| match it {
+            Job::Turn { id, .. } => Some(id),
+            Job::Reply(_) => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_newer_stream_takes_the_place_of_the_older() {
+        let server = server();
+        let older = server.enter(alice());
+        server.input(&older, requested(1));
+        let newer = server.enter(alice());
+        assert!(older.queue().is_closed);
+        // What the older one still reports is not taken for the newer one's.
+        server.input(&newer, requested(1));
+        let sent = Input::Sent {
+            peer: alice(),
+            id: 1,
+        };
+        server.input(&older, sent);
+        server.leave(&older);
+        assert_eq!(turns(&newer), [1]);
+        assert_eq!(server.state().machine.request_count(), 1);
+        server.leave(&newer);
+        assert_eq!(server.state().machine.request_count(), 0);
+    }
+
+    #[test]
+    fn an_id_that_is_used_twice_closes_the_stream() {
+        let server = server();
+        let outbox = server.enter(alice());
+        server.input(&outbox, requested(1));
+        server.input(&outbox, requested(1));
+        assert!(outbox.queue().is_closed);
+    }
+
+    #[test]
+    fn who_asks_about_too_much_has_to_wait() {
+        let server = server();
+        let (outbox, now) = (server.enter(alice()), server.now());
+        assert!(outbox.may_ask(ROOTS_MAX, now));
+        assert!(!outbox.may_ask(1, now));
+        assert!(outbox.may_ask(1, now + std::time::Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_closed_server_serves_no_new_stream() {
+        let server = server();
+        let before = server.enter(alice());
+        server.close();
+        let after = server.enter(alice());
+        assert!(before.queue().is_closed && after.queue().is_closed);
+    }
+}
