@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use async_channel::Sender;
 
 use crate::base::{NodeId, PublicKey, Time, WallTime};
+use crate::node::artifact::{OriginRecord, UPSTREAM};
 use crate::node::clock::Clock;
 use crate::node::config::Config;
 use crate::node::executor::Pool;
 use crate::node::flow::Input;
-use crate::node::handle::{OriginRecord, UPSTREAM};
 use crate::node::pipeline::http::Request;
 use crate::node::pipeline::{
     Cancel, Client, Deposit, DepositWriter, Digests, FileFacts, HttpConfig, Images, Job, Maven,

@@ -1,8 +1,10 @@
 //! Composition: configuration, executor, the loop, flows, and the public handle.
 //!
 //! [`start`] puts a node together; `run` is its loop around the engine in [`flow`]; [`handle`] is
-//! what embedders hold. [`share`] moves artifacts, `builder` runs the [`pipeline`]s.
+//! what embedders hold, [`artifact`] what they read. [`share`] moves artifacts, `builder` runs the
+//! [`pipeline`]s.
 
+pub mod artifact;
 pub(crate) mod builder;
 pub mod clock;
 pub mod config;
@@ -23,7 +25,8 @@ pub mod status;
 pub(crate) mod vault;
 pub(crate) mod view;
 
-pub use handle::{Artifact, Node, NodeError, OriginRecord};
+pub use artifact::{Artifact, OriginRecord};
+pub use handle::{Node, NodeError};
 pub use log::{Log, LogError, Proof};
 pub use share::FetchError;
 pub use start::{Network, StartError};
