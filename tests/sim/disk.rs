@@ -11,7 +11,7 @@ use crate::kogge::base::{BlockId, Rng, Sha256, Subject, codec};
 use crate::kogge::node::flow::Vault;
 use crate::kogge::proto::build::Pending;
 use crate::kogge::proto::chain::testing::MemoryLedger;
-use crate::kogge::proto::chain::{Certificate, CheckedBlock, Ledger};
+use crate::kogge::proto::chain::{Binding, Certificate, CheckedBlock, Ledger};
 use crate::kogge::proto::hello::{Chain, Tip};
 use crate::kogge::proto::log::entry::Entry;
 use crate::kogge::proto::sync::SyncBlock;
@@ -178,7 +178,7 @@ impl Ledger for SimVault {
         self.disk().ledger.package(purl)
     }
 
-    fn tag(&self, registry: &str, repository: &str, tag: &str) -> Option<Sha256> {
+    fn tag(&self, registry: &str, repository: &str, tag: &str) -> Option<Binding> {
         self.disk().ledger.tag(registry, repository, tag)
     }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::kogge::base::Sha256;
-use crate::kogge::node::flow::DEFAULT_REGISTRY;
 use crate::kogge::proto::build::{
     BuildSpec, Built, Docker, Failure, FailureCode, Maven, Reference,
 };
 use crate::kogge::proto::chain::testing::{GENESIS_TIME, artifact, node_keys};
 use crate::kogge::proto::log::entry::BindTag;
+use crate::kogge::proto::package::docker::DEFAULT_REGISTRY;
 use crate::plan::{Ask, Mood};
 
 /// What is asked for.
@@ -56,7 +56,7 @@ pub(crate) fn run(
     let tag = match (spec, spec.tag()) {
         (BuildSpec::Docker(it), Some(tag)) => Some(BindTag {
             registry: DEFAULT_REGISTRY.into(),
-            repository: it.repository().into(),
+            repository: it.name().repository().into(),
             tag: tag.into(),
             digest,
             builder: keys.id(),

@@ -125,9 +125,6 @@ impl World {
             Some(it) => ChainState::from_bytes(&it.state).expect("the stored state is readable"),
             None => ChainState::genesis(&self.genesis),
         };
-        let decided_by = last
-            .filter(|it| it.checked.block().header.seal.members == state.members().hash())
-            .map(|_| state.members().clone());
         let wal = if disk.journal.height == state.height() + 1 {
             disk.journal.records.clone()
         } else {
@@ -137,7 +134,6 @@ impl World {
             keys: it.keys.clone(),
             genesis: self.genesis.clone(),
             state,
-            decided_by,
             wal,
             builds: disk.pending(),
             seeds: self.seeds(node),
