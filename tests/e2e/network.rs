@@ -11,35 +11,33 @@ use serde_json::Value;
 /// How long a node may take to start, and a network to agree.
 pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 
-/// The program, built once.
+/// The program, built once. `KOGGE_BUILT` says that it is current, as it is when cargo tests the
+/// whole workspace: building it alone has other features, hence other dependencies.
 pub(crate) fn kogge() -> PathBuf {
     static BUILT: std::sync::Once = std::sync::Once::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     BUILT.call_once(|| {
+        if std::env::var_os("KOGGE_BUILT").is_some() {
+            return;
+        }
         let mut cargo = Command::new(env!("CARGO"));
         run(cargo
             .args(["build", "--quiet", "-p", "kogge-daemon"])
             .current_dir(root))
         .unwrap();
     });
-    let target = std::env::current_exe()
-        .unwrap()
-        .ancestors()
-        .nth(3)
-        .unwrap()
-        .to_owned();
-    target.join("debug/kogge")
+    target().join("debug/kogge")
+}
+
+/// Cargo's target folder: this program is `TARGET/debug/deps/NAME`.
+fn target() -> PathBuf {
+    let program = std::env::current_exe().unwrap();
+    program.ancestors().nth(3).unwrap().to_owned()
 }
 
 /// Where fixtures that take long to make are kept between runs.
 pub(crate) fn cache() -> PathBuf {
-    let target = std::env::current_exe()
-        .unwrap()
-        .ancestors()
-        .nth(3)
-        .unwrap()
-        .to_owned();
-    let cache = target.join("fixtures");
+    let cache = target().join("fixtures");
     std::fs::create_dir_all(&cache).unwrap();
     cache
 }
@@ -55,14 +53,15 @@ pub(crate) struct Node {
 impl Node {
     /// Starts the process and waits until it is ready.
     pub(crate) fn start(&mut self) {
-        let log = self.data.join("log");
         let mut up = self.command(&["up"]);
         up.env("RUST_LOG", "info");
-        self.process = Some(Child::start(&mut up, &log).unwrap());
+        let mut process = Child::start(&mut up, &self.output()).unwrap();
         wait_until(&format!("{} ready", self.name), LIMIT, || {
-            self.status().is_some()
+            self.status().is_some() || process.has_ended()
         })
         .unwrap_or_else(|error| panic!("{error}:\n{}", self.log()));
+        assert!(!process.has_ended(), "{} ended:\n{}", self.name, self.log());
+        self.process = Some(process);
     }
 
     /// Ends the process as `kill -9` does.
@@ -103,7 +102,12 @@ impl Node {
 
     /// What it printed.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.data.join("log")).unwrap_or_default()
+        std::fs::read_to_string(self.output()).unwrap_or_default()
+    }
+
+    /// The file with what it printed, beside its data.
+    fn output(&self) -> PathBuf {
+        self.data.with_extension("out")
     }
 
     /// `host:port` of its registry.
