@@ -1,15 +1,18 @@
 //! Maven builds a real project through a regular node.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kogge_testkit::MavenUpstream;
-use kogge_testkit::maven::copy_project;
+use kogge_testkit::maven::{copy_project, distribution};
 use kogge_testkit::run::run;
 
 use crate::network::{Network, cache};
 
-fn package(folder: &Path, name: &str, registry: &str) {
+/// Maven 3.9 and 4, beside Debian's 3.8.
+const VERSIONS: [&str; 2] = ["3.9.11", "4.0.0-rc-4"];
+
+fn package(maven: &Path, folder: &Path, name: &str, registry: &str) {
     let project = folder.join(name);
     copy_project(&project).unwrap();
     let settings = format!(
@@ -19,7 +22,7 @@ fn package(folder: &Path, name: &str, registry: &str) {
     std::fs::write(project.join("settings.xml"), settings).unwrap();
     let mut local = std::ffi::OsString::from("-Dmaven.repo.local=");
     local.push(project.join("repository"));
-    let mut maven = Command::new("mvn");
+    let mut maven = Command::new(maven);
     maven
         .args(["-B", "-ntp", "-C", "-s", "settings.xml"])
         .arg(local);
@@ -28,19 +31,27 @@ fn package(folder: &Path, name: &str, registry: &str) {
 }
 
 #[test]
-fn a_project_builds_from_an_empty_repository_without_the_upstream() {
+fn every_maven_builds_from_an_empty_repository_without_the_upstream() {
     let folder = tempfile::tempdir().unwrap();
-    let upstream = MavenUpstream::start(&cache()).unwrap();
+    let mut mavens = vec![PathBuf::from("mvn")];
+    mavens.extend(VERSIONS.map(|it| distribution(&cache(), it).unwrap()));
+    let upstream = MavenUpstream::for_mavens(&cache(), "maven-repository-3-4", &mavens).unwrap();
     let network = Network::start(4, 2, "http://127.0.0.1:9", &upstream.url(), true);
 
-    // The first build asks for what the log lacks; strict checksums hold.
-    package(folder.path(), "first", &network.regular(0).registry());
+    // The first builds ask for what the log lacks; strict checksums hold.
+    for (number, maven) in mavens.iter().enumerate() {
+        let registry = network.regular(0).registry();
+        package(maven, folder.path(), &format!("first-{number}"), &registry);
+    }
     network.wait_same_log(1);
 
-    // The second one, through another node, with the upstream gone.
+    // The second ones, through another node, with the upstream gone.
     upstream.switch_off(true);
     let before = upstream.requests().all().len();
-    package(folder.path(), "second", &network.regular(1).registry());
+    for (number, maven) in mavens.iter().enumerate() {
+        let registry = network.regular(1).registry();
+        package(maven, folder.path(), &format!("second-{number}"), &registry);
+    }
     assert_eq!(
         upstream.requests().all().len(),
         before,

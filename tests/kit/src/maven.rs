@@ -25,7 +25,17 @@ impl MavenUpstream {
     ///
     /// [`Failure`] with Maven's output.
     pub fn start(cache: &Path) -> Result<Self, Failure> {
-        let root = downloaded(cache)?;
+        Self::for_mavens(cache, "maven-repository", &[PathBuf::from("mvn")])
+    }
+
+    /// Serves what builds of the demo project by each of these Maven programs download: versions
+    /// of Maven bind different plugins. The files are kept as `name` in `cache`.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] with Maven's output.
+    pub fn for_mavens(cache: &Path, name: &str, programs: &[PathBuf]) -> Result<Self, Failure> {
+        let root = downloaded(cache, name, programs)?;
         Ok(Self {
             server: Server::files(root.clone())?,
             root,
@@ -91,24 +101,55 @@ pub fn copy_project(folder: &Path) -> Result<(), Failure> {
     .map(drop)
 }
 
-/// The local repository that a build of the project fills, without Maven's own bookkeeping.
-fn downloaded(cache: &Path) -> Result<PathBuf, Failure> {
-    let root = cache.join("maven-repository");
+/// The program of the Maven distribution `version`, unpacked once into `cache` by Debian's Maven.
+///
+/// # Errors
+///
+/// [`Failure`] with Maven's output.
+pub fn distribution(cache: &Path, version: &str) -> Result<PathBuf, Failure> {
+    let folder = cache.join("mavens");
+    let program = folder.join(format!("apache-maven-{version}/bin/mvn"));
+    if program.exists() {
+        return Ok(program);
+    }
+    std::fs::create_dir_all(&folder)?;
+    let staged = tempfile::tempdir_in(&folder)?;
+    run(Command::new("mvn")
+        .args(["-B", "-ntp", "-q"])
+        .arg("org.apache.maven.plugins:maven-dependency-plugin:3.6.1:unpack")
+        .arg(format!(
+            "-Dartifact=org.apache.maven:apache-maven:{version}:zip:bin"
+        ))
+        .arg(format!("-DoutputDirectory={}", staged.path().display()))
+        .current_dir(&folder))?;
+    let name = format!("apache-maven-{version}");
+    let staged = staged.path().join(&name);
+    // A zip keeps no permissions as this plugin unpacks it.
+    run(Command::new("chmod").arg("+x").arg(staged.join("bin/mvn")))?;
+    std::fs::rename(staged, folder.join(name))?;
+    Ok(program)
+}
+
+/// The local repository that builds of the project fill, without Maven's own bookkeeping.
+fn downloaded(cache: &Path, name: &str, programs: &[PathBuf]) -> Result<PathBuf, Failure> {
+    let root = cache.join(name);
     if root.join("complete").exists() {
         return Ok(root);
     }
     let _ = std::fs::remove_dir_all(&root);
     std::fs::create_dir_all(&root)?;
     let root = root.canonicalize()?;
-    let project = cache.join("maven-project");
-    let _ = std::fs::remove_dir_all(&project);
-    copy_project(&project)?;
     let mut local = std::ffi::OsString::from("-Dmaven.repo.local=");
     local.push(&root);
-    run(Command::new("mvn")
-        .args(["-B", "-ntp", "package"])
-        .arg(local)
-        .current_dir(&project))?;
+    for program in programs {
+        let project = cache.join("maven-project");
+        let _ = std::fs::remove_dir_all(&project);
+        copy_project(&project)?;
+        run(Command::new(program)
+            .args(["-B", "-ntp", "package"])
+            .arg(&local)
+            .current_dir(&project))?;
+    }
     remove_bookkeeping(&root)?;
     complete(cache, &root)?;
     std::fs::write(root.join("complete"), "")?;
