@@ -16,7 +16,7 @@ demo:
 # clients, three versions of Maven, Go verifiers. Below 40 minutes on two cores.
 test:
 	@scripts/setup.sh test
-	KOGGE_BUILT=1 cargo test --workspace --features kogge/testing
+	KOGGE_BUILT=1 cargo test --workspace --no-fail-fast --features kogge/testing
 
 # What every commit passes.
 check:
