@@ -53,7 +53,14 @@ pub(crate) struct Node {
 impl Node {
     /// Starts the process and waits until it is ready.
     pub(crate) fn start(&mut self) {
+        // Nobody may depend on the front end of an authorized node.
+        let front: &[&str] = if self.is_authorized() {
+            &["--http", "off"]
+        } else {
+            &[]
+        };
         let mut up = self.command(&["up"]);
+        up.args(front);
         up.env("RUST_LOG", "info");
         let mut process = Child::start(&mut up, &self.output()).unwrap();
         wait_until(&format!("{} ready", self.name), LIMIT, || {
@@ -62,6 +69,11 @@ impl Node {
         .unwrap_or_else(|error| panic!("{error}:\n{}", self.log()));
         assert!(!process.has_ended(), "{} ended:\n{}", self.name, self.log());
         self.process = Some(process);
+    }
+
+    /// Whether it takes part in consensus.
+    fn is_authorized(&self) -> bool {
+        self.name.starts_with("node-")
     }
 
     /// Ends the process as `kill -9` does.
@@ -163,10 +175,9 @@ impl Network {
             .collect();
         folders.sort();
         let mut nodes: Vec<Node> = folders.into_iter().map(node).collect();
-        let is_authorized = |it: &Node| it.name.starts_with("node-");
-        nodes.sort_by_key(|it| !is_authorized(it));
+        nodes.sort_by_key(|it| !it.is_authorized());
         for node in &nodes {
-            let extra = if is_authorized(node) {
+            let extra = if node.is_authorized() {
                 format!(
                     "[docker.registries]\n\"docker.io\" = \"{registry}\"\n\
                      [maven]\nrepositories = [\"{repository}\"]\n"
