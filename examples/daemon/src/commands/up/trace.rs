@@ -6,8 +6,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
 
-/// What is logged unless `RUST_LOG` says otherwise.
-const FILTER_DEFAULT: &str = "warn,kogge=info,kogge_http=info";
+/// What is logged unless `RUST_LOG` says otherwise. A node without peers is no news to its owner,
+/// nor is what hostile peers send: `kogge peers` tells of those.
+const FILTER_DEFAULT: &str =
+    "warn,kogge=info,kogge_http=info,libp2p_kad=error,libp2p_gossipsub=error";
 
 /// The form of lines.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
