@@ -18,6 +18,7 @@ pub mod retry;
 pub mod transfer;
 
 pub mod docker;
+mod dockerd;
 pub mod registries;
 mod token;
 

@@ -2,7 +2,7 @@
 //!
 //! 1. What the owner configured.
 //! 2. For the default registry: what Docker, containerd or Podman on this machine are configured
-//!    with. No address is built into this program.
+//!    with, else what a running Docker daemon says. No address is built into this program.
 //! 3. A label that is a host is its own address: `https`, or `http` on this machine.
 //!
 //! Facts do not mention the address, only the label: nodes behind different mirrors agree.
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use url::Url;
 
 use crate::node::pipeline::address::{is_loopback, parse_upstream};
+use crate::node::pipeline::dockerd::default_registry;
 use crate::node::pipeline::error::PipelineError;
 use crate::proto::package::docker::DEFAULT_REGISTRY;
 
@@ -72,9 +73,11 @@ impl Registry {
     }
 }
 
-/// The files in which other programs keep their registries.
+/// Where other programs of this machine tell of their registries.
 #[derive(Clone, Debug)]
 pub struct RegistryFiles {
+    /// The Docker daemon's socket.
+    pub socket: PathBuf,
     /// Docker's `daemon.json`.
     pub docker: PathBuf,
     /// containerd's `certs.d`, a folder with one folder for each registry.
@@ -92,6 +95,7 @@ impl RegistryFiles {
             "/etc/containers/registries.conf",
         ];
         Self {
+            socket: "/run/docker.sock".into(),
             docker: "/etc/docker/daemon.json".into(),
             containerd: "/etc/containerd/certs.d".into(),
             podman: own.into_iter().chain(shared.map(PathBuf::from)).collect(),
@@ -104,6 +108,8 @@ impl RegistryFiles {
 pub struct Registries {
     configured: BTreeMap<String, Registry>,
     discovered: Option<Registry>,
+    socket: PathBuf,
+    own_ports: Vec<u16>,
     /// Whether labels that name this machine are looked up. Off where others than the owner
     /// may ask: they must not reach the services of this machine.
     pub allow_loopback: bool,
@@ -133,11 +139,14 @@ impl Registries {
         Ok(Self {
             configured,
             discovered,
+            socket: files.socket.clone(),
+            own_ports: own_ports.to_vec(),
             allow_loopback: true,
         })
     }
 
-    /// Where the images of the registry `label` are fetched.
+    /// Where the images of the registry `label` are fetched. Blocks for milliseconds if the Docker
+    /// daemon has to be asked.
     ///
     /// # Errors
     ///
@@ -147,9 +156,9 @@ impl Registries {
             return Ok(registry.clone());
         }
         if label == DEFAULT_REGISTRY {
-            return self.discovered.clone().ok_or_else(|| {
+            return self.discovered.clone().or_else(|| self.ask_docker()).ok_or_else(|| {
                 PipelineError::Setup(format!(
-                    "no upstream is known for `{label}`; give one with `--registry URL` or as \
+                    "no upstream is known for `{label}`, and no Docker daemon here tells one; give one with `--registry URL` or as \
                      `docker.registries.\"{label}\"` in the configuration"
                 ))
             });
@@ -161,6 +170,11 @@ impl Registries {
             )));
         }
         Ok(registry)
+    }
+
+    fn ask_docker(&self) -> Option<Registry> {
+        let registry = Registry::parse(&default_registry(&self.socket)?).ok()?;
+        (!registry.is_own(&self.own_ports)).then_some(registry)
     }
 }
 
@@ -281,6 +295,7 @@ mod tests {
             fs::write(path, content).unwrap();
         }
         let files = RegistryFiles {
+            socket: folder.path().join("docker.sock"),
             docker: folder.path().join("daemon.json"),
             containerd: folder.path().join("certs.d"),
             podman: vec![

@@ -86,6 +86,7 @@ fn serve(shelf: Shelf) -> Server {
 
 fn images(server: &Server) -> Images {
     let files = RegistryFiles {
+        socket: "/nonexistent".into(),
         docker: "/nonexistent".into(),
         containerd: "/nonexistent".into(),
         podman: Vec::new(),
