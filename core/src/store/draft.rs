@@ -10,6 +10,7 @@ use crate::store::blob::fill_at;
 use crate::store::blobs::Inner;
 use crate::store::disk::{self, Step};
 use crate::store::error::StoreError;
+use crate::store::quota::Claim;
 use crate::store::record::{BlobRecord, INLINE_BYTES_MAX, PartialRecord};
 
 const PART: &str = "blob";
@@ -113,7 +114,7 @@ impl Draft {
         })
     }
 
-    /// Makes the artifact visible; the digest is claimed by this task.
+    /// Makes the artifact visible; only inside of [`Inner::publish_once`].
     pub(crate) fn publish(
         &self,
         blake3: Blake3,
@@ -289,7 +290,7 @@ impl Inner {
         let Some(bytes) = ledger.take_idle(blake3) else {
             return Ok(0);
         };
-        let is_claimed = ledger.claim(*blake3);
+        let is_claimed = ledger.claim(*blake3, Claim::Remove);
         drop(ledger);
         if !is_claimed {
             return Ok(0);
@@ -298,9 +299,8 @@ impl Inner {
         let path = self.part_path(blake3);
         drop(disk::remove_if_any(&path));
         drop(disk::remove_if_any(&path.with_extension("obao")));
-        let mut ledger = self.ledger();
-        ledger.release(bytes);
-        ledger.unclaim(blake3);
+        self.ledger().release(bytes);
+        self.unclaim(blake3);
         result.map(|()| bytes)
     }
 }

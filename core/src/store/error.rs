@@ -113,8 +113,8 @@ pub enum StoreError {
         /// The quota.
         quota: u64,
     },
-    /// The artifact is being received or removed by another task.
-    #[error("artifact {0} is being received or removed right now")]
+    /// The artifact is being received by another task.
+    #[error("artifact {0} is being received right now")]
     InUse(crate::base::Blake3),
     /// Not all groups of the artifact have been received.
     #[error("the artifact is incomplete: {missing} of {groups} groups are missing")]

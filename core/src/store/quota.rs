@@ -31,11 +31,21 @@ pub struct Stat {
     pub quota_bytes: u64,
 }
 
+/// What one task does with an artifact, so that no other may.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Claim {
+    /// Its groups come in; this lasts as long as a download.
+    Receive,
+    /// Its record and files go; this is short.
+    Remove,
+}
+
 /// The accounts, in memory; rebuilt at each start.
 pub(crate) struct Ledger {
     stat: Stat,
-    /// Artifacts that one task is receiving or removing.
-    active: BTreeSet<Blake3>,
+    active: BTreeMap<Blake3, Claim>,
+    /// Artifacts whose bytes are complete and are becoming visible; this is short.
+    publishing: BTreeSet<Blake3>,
     /// Readers of each artifact.
     leases: BTreeMap<Blake3, u32>,
     /// Resumable downloads that nobody continues, with their reserved bytes.
@@ -51,7 +61,8 @@ impl Ledger {
                 quota_bytes,
                 ..Stat::default()
             },
-            active: BTreeSet::new(),
+            active: BTreeMap::new(),
+            publishing: BTreeSet::new(),
             leases: BTreeMap::new(),
             idle: BTreeMap::new(),
             touches: BTreeMap::new(),
@@ -128,23 +139,42 @@ impl Ledger {
         self.stat.staging_bytes = self.stat.staging_bytes.saturating_sub(bytes);
     }
 
-    /// Claims `digest` for receiving or removing it; false if another task has claimed it.
-    pub(crate) fn claim(&mut self, digest: Blake3) -> bool {
-        self.active.insert(digest)
+    /// Claims `digest`; false if another task has claimed or is publishing it.
+    pub(crate) fn claim(&mut self, digest: Blake3, claim: Claim) -> bool {
+        let is_free = !self.active.contains_key(&digest) && !self.publishing.contains(&digest);
+        if is_free {
+            self.active.insert(digest, claim);
+        }
+        is_free
     }
 
     /// Claims `digest` for eviction; false if another task has claimed it or is reading it.
     pub(crate) fn claim_unread(&mut self, digest: Blake3) -> bool {
-        !self.leases.contains_key(&digest) && self.active.insert(digest)
+        !self.leases.contains_key(&digest) && self.claim(digest, Claim::Remove)
     }
 
     pub(crate) fn unclaim(&mut self, digest: &Blake3) {
         self.active.remove(digest);
     }
 
-    /// Notes a reader; false if the artifact is being removed or received.
+    /// Whether what stands in the way of a claim or of publishing will be over soon.
+    pub(crate) fn is_soon_free(&self, digest: &Blake3) -> bool {
+        self.publishing.contains(digest) || self.active.get(digest) == Some(&Claim::Remove)
+    }
+
+    /// Begins to make `digest` visible. Others may be receiving the same bytes: they will find
+    /// them stored. False if it is being removed or published by another task.
+    pub(crate) fn begin_publish(&mut self, digest: Blake3) -> bool {
+        !self.is_soon_free(&digest) && self.publishing.insert(digest)
+    }
+
+    pub(crate) fn end_publish(&mut self, digest: &Blake3) {
+        self.publishing.remove(digest);
+    }
+
+    /// Notes a reader; false if the artifact is being removed.
     pub(crate) fn lease(&mut self, digest: Blake3) -> bool {
-        if self.active.contains(&digest) {
+        if self.active.get(&digest) == Some(&Claim::Remove) {
             return false;
         }
         *self.leases.entry(digest).or_insert(0) += 1;
@@ -256,5 +286,22 @@ mod tests {
         assert!(!ledger.lease(digest));
         ledger.unclaim(&digest);
         assert!(ledger.lease(digest));
+    }
+
+    #[test]
+    fn one_task_receives_or_removes_and_one_publishes_unless_it_is_removed() {
+        let (mut ledger, digest) = (Ledger::new(1), Blake3([1; 32]));
+        assert!(ledger.claim(digest, Claim::Receive));
+        assert!(!ledger.claim(digest, Claim::Remove));
+        assert!(!ledger.is_soon_free(&digest) && ledger.begin_publish(digest));
+        assert!(ledger.is_soon_free(&digest) && !ledger.begin_publish(digest));
+        ledger.unclaim(&digest);
+        assert!(
+            !ledger.claim(digest, Claim::Remove),
+            "it is being published"
+        );
+        ledger.end_publish(&digest);
+        assert!(ledger.claim(digest, Claim::Remove));
+        assert!(!ledger.begin_publish(digest));
     }
 }

@@ -17,9 +17,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::{Blake3, Sha256, codec};
 use crate::store::blob::fill_at;
-use crate::store::blobs::Blobs;
+use crate::store::blobs::{Blobs, Published};
 use crate::store::draft::{Draft, Target};
 use crate::store::error::StoreError;
+use crate::store::quota::Claim;
 use crate::store::record::{ARTIFACT_BYTES_MAX, Groups};
 
 /// An artifact of unknown length reserves its room in steps of this. Unit: bytes.
@@ -64,12 +65,10 @@ impl Blobs {
                 bytes_max: ARTIFACT_BYTES_MAX,
             });
         }
-        if !self.0.ledger().claim(blake3) {
-            return Err(StoreError::InUse(blake3));
-        }
+        self.0.claim(blake3, Claim::Receive)?;
         let begun = self.begin_claimed(blake3, size);
         if !matches!(begun, Ok(Some(_))) {
-            self.0.ledger().unclaim(&blake3);
+            self.0.unclaim(&blake3);
         }
         begun
     }
@@ -227,8 +226,13 @@ impl Staging {
         if missing != 0 {
             return Err(StoreError::Incomplete { missing, groups });
         }
-        self.draft.publish(self.blake3, sha256, self.size)?;
-        self.is_recorded.store(false, Ordering::Release);
+        let (blobs, draft) = (&self.draft.blobs, &self.draft);
+        let publish = || draft.publish(self.blake3, sha256, self.size);
+        match blobs.publish_once(&self.blake3, publish)? {
+            Published::Now => self.is_recorded.store(false, Ordering::Release),
+            // A build brought the same bytes in the meantime: ours are not needed.
+            Published::Before => self.discard()?,
+        }
         Ok(())
     }
 
@@ -261,7 +265,8 @@ impl Drop for Staging {
         } else {
             ledger.release(self.size);
         }
-        ledger.unclaim(&self.blake3);
+        drop(ledger);
+        self.draft.blobs.unclaim(&self.blake3);
     }
 }
 
@@ -314,25 +319,19 @@ impl UnnamedStaging {
     }
 
     /// Makes the artifact durable and visible under its digest. The caller has computed the
-    /// digests of the first `size` bytes. Fine if it is stored already. Blocks.
+    /// digests of the first `size` bytes. Fine if it is stored already, or is being received by
+    /// another task. Blocks.
     ///
     /// # Errors
     ///
-    /// [`StoreError::InUse`] if another task is receiving the same artifact.
+    /// [`StoreError`] if the disk refuses; then nothing is visible.
     pub fn finish(self, blake3: Blake3, sha256: Sha256, size: u64) -> Result<(), StoreError> {
-        let blobs = &self.draft.blobs;
-        if !blobs.ledger().claim(blake3) {
-            return Err(StoreError::InUse(blake3));
-        }
-        let result = blobs.record(&blake3).and_then(|stored| match stored {
-            Some(_) => Ok(()),
-            None => self
-                .draft
-                .truncate(size)
-                .and_then(|()| self.draft.publish(blake3, sha256, size)),
-        });
-        blobs.ledger().unclaim(&blake3);
-        result
+        let draft = &self.draft;
+        let publish = || {
+            draft.truncate(size)?;
+            draft.publish(blake3, sha256, size)
+        };
+        draft.blobs.publish_once(&blake3, publish).map(drop)
     }
 }
 

@@ -91,6 +91,36 @@ fn artifacts_of_every_size_class_survive_a_restart() {
 }
 
 #[test]
+fn tasks_that_received_the_same_bytes_all_succeed() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = body(1, 3 * 65_536);
+    let (blake3, sha256) = (Blake3::of(&bytes), Sha256::of(&bytes));
+    let size = bytes.len() as u64;
+    let (store, _) = open(dir.path());
+    // A peer is sending what several builds fetch as well.
+    let named = store.blobs().begin(blake3, size).unwrap().unwrap();
+    named.write_at(0, &bytes).unwrap();
+    named.mark(0..3);
+    named.checkpoint().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let unnamed = store.blobs().begin_unnamed(size).unwrap();
+                unnamed.write_at(0, &bytes).unwrap();
+                unnamed.finish(blake3, sha256, size).unwrap();
+                assert!(read(&store, &blake3) == Some(bytes.clone()));
+            });
+        }
+    });
+    named.finish(sha256).unwrap();
+    assert!(read(&store, &blake3) == Some(bytes.clone()));
+    let stat = store.blobs().stat();
+    assert_eq!((stat.count, stat.staging_bytes), (1, 0));
+    drop(store);
+    assert_eq!(files(dir.path()), 1, "nothing is left in staging");
+}
+
+#[test]
 fn only_groups_of_the_last_checkpoint_are_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = body(1, 5 * 65_536 + 9);
