@@ -21,7 +21,7 @@ pub(crate) struct Known {
     pub(crate) id: BlockId,
     pub(crate) size: u64,
     pub(crate) root: Sha256,
-    /// The set that decided it.
+    /// The set after it, which signs its head.
     pub(crate) members: MemberSet,
 }
 
@@ -74,10 +74,13 @@ impl Oracle {
         let Some(decided) = run.into_blocks().pop() else {
             return Err("a durable block is empty".into());
         };
-        let members = self.state.members().clone();
         decided
             .certificate
-            .verify(self.state.chain(), &decided.block.header, &members)
+            .verify(
+                self.state.chain(),
+                &decided.block.header,
+                self.state.members(),
+            )
             .map_err(|it| format!("the certificate of a durable block: {it}"))?;
         let checked = check(&self.state, &self.ledger, &decided.block, None, &mut |_| {
             false
@@ -93,7 +96,7 @@ impl Oracle {
             id: *checked.id(),
             size: header.size,
             root: header.root,
-            members,
+            members: self.state.members().clone(),
         });
         Ok(())
     }
