@@ -9,6 +9,7 @@ use crate::kogge::node::flow::Gossip;
 use crate::kogge::proto::chain::testing::MemoryLedger;
 use crate::kogge::proto::chain::{ChainState, Genesis, MemberSet, VoteKind, check};
 use crate::kogge::proto::consensus::Message as Agreement;
+use crate::kogge::proto::heads::Message as Heads;
 use crate::kogge::proto::hello::{Message as Hello, Tip};
 use crate::kogge::proto::log::verify_checkpoint;
 use crate::kogge::proto::sync::Incoming;
@@ -136,6 +137,15 @@ impl Oracle {
             Protocol::Consensus => match Agreement::from_bytes(bytes) {
                 Ok(message) => self.agreed(&message),
                 Err(error) => Err(format!("sent an unreadable consensus message: {error}")),
+            },
+            Protocol::Heads => match Heads::from_bytes(bytes) {
+                Ok(Heads::Signatures { size, root, .. }) if disk.root_at(size) != Some(root) => {
+                    Err(format!(
+                        "told of signatures on a head of size {size} that is not durable"
+                    ))
+                }
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("sent an unreadable heads message: {error}")),
             },
             Protocol::Build | Protocol::Peers | Protocol::Pool => Ok(()),
         }
@@ -287,6 +297,13 @@ pub(crate) fn describe(protocol: Protocol, bytes: &[u8]) -> String {
                 };
                 format!("{kind} at {}/{}", it.height(), it.round())
             }
+            Err(_) => "noise".into(),
+        },
+        Protocol::Heads => match Heads::from_bytes(bytes) {
+            Ok(Heads::Get { size }) => format!("get signatures on a head from {size} on"),
+            Ok(Heads::Signatures {
+                size, signatures, ..
+            }) => format!("{} signatures on the head of size {size}", signatures.len()),
             Err(_) => "noise".into(),
         },
         Protocol::Build | Protocol::Peers | Protocol::Pool => {
