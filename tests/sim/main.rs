@@ -10,7 +10,7 @@
 //! * [`world`]: the queue of events; [`wire`] and [`net`]: links; [`shell`], [`storage`] and
 //!   [`disk`]: a node.
 //! * [`oracle`]: what must hold after every event; [`run`]: what must hold after healing.
-//! * [`swarm`], [`scenarios`], [`members`]: the tests.
+//! * [`swarm`], [`scenarios`], [`members`], [`covering`]: the tests.
 
 #![allow(
     clippy::expect_used,
@@ -21,6 +21,7 @@
 
 use kogge_node as kogge;
 
+mod covering;
 mod disk;
 mod hostile;
 mod members;

@@ -9,6 +9,7 @@ use crate::kogge::node::flow::Gossip;
 use crate::kogge::proto::chain::testing::MemoryLedger;
 use crate::kogge::proto::chain::{ChainState, Genesis, MemberSet, VoteKind, check};
 use crate::kogge::proto::consensus::Message as Agreement;
+use crate::kogge::proto::heads::Message as Heads;
 use crate::kogge::proto::hello::{Message as Hello, Tip};
 use crate::kogge::proto::log::verify_checkpoint;
 use crate::kogge::proto::sync::Incoming;
@@ -21,7 +22,7 @@ pub(crate) struct Known {
     pub(crate) id: BlockId,
     pub(crate) size: u64,
     pub(crate) root: Sha256,
-    /// The set that decided it.
+    /// The set after it, which signs its head.
     pub(crate) members: MemberSet,
 }
 
@@ -74,10 +75,13 @@ impl Oracle {
         let Some(decided) = run.into_blocks().pop() else {
             return Err("a durable block is empty".into());
         };
-        let members = self.state.members().clone();
         decided
             .certificate
-            .verify(self.state.chain(), &decided.block.header, &members)
+            .verify(
+                self.state.chain(),
+                &decided.block.header,
+                self.state.members(),
+            )
             .map_err(|it| format!("the certificate of a durable block: {it}"))?;
         let checked = check(&self.state, &self.ledger, &decided.block, None, &mut |_| {
             false
@@ -93,7 +97,7 @@ impl Oracle {
             id: *checked.id(),
             size: header.size,
             root: header.root,
-            members,
+            members: self.state.members().clone(),
         });
         Ok(())
     }
@@ -133,6 +137,15 @@ impl Oracle {
             Protocol::Consensus => match Agreement::from_bytes(bytes) {
                 Ok(message) => self.agreed(&message),
                 Err(error) => Err(format!("sent an unreadable consensus message: {error}")),
+            },
+            Protocol::Heads => match Heads::from_bytes(bytes) {
+                Ok(Heads::Signatures { size, root, .. }) if disk.root_at(size) != Some(root) => {
+                    Err(format!(
+                        "told of signatures on a head of size {size} that is not durable"
+                    ))
+                }
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("sent an unreadable heads message: {error}")),
             },
             Protocol::Build | Protocol::Peers | Protocol::Pool => Ok(()),
         }
@@ -284,6 +297,13 @@ pub(crate) fn describe(protocol: Protocol, bytes: &[u8]) -> String {
                 };
                 format!("{kind} at {}/{}", it.height(), it.round())
             }
+            Err(_) => "noise".into(),
+        },
+        Protocol::Heads => match Heads::from_bytes(bytes) {
+            Ok(Heads::Get { size }) => format!("get signatures on a head from {size} on"),
+            Ok(Heads::Signatures {
+                size, signatures, ..
+            }) => format!("{} signatures on the head of size {size}", signatures.len()),
             Err(_) => "noise".into(),
         },
         Protocol::Build | Protocol::Peers | Protocol::Pool => {

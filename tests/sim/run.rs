@@ -14,9 +14,9 @@ const LOG_LIMIT: Duration = Duration::from_secs(60);
 /// After long faults nodes wait longer between dials: a minute and a quarter.
 const BACKOFF_MAX: Duration = Duration::from_secs(75);
 
-/// After that everybody has a checkpoint of it within this time: heads are cosigned again every
-/// 60 s, which is how somebody gets those signatures that were gossiped while it was away.
-const CHECKPOINT_LIMIT: Duration = Duration::from_secs(62);
+/// After that everybody has a checkpoint of it within this time: the longest pause between two
+/// questions for signatures, and some more if the first who are asked do not have them either.
+pub(crate) const CHECKPOINT_LIMIT: Duration = Duration::from_secs(20);
 
 /// Plans that are tried to shrink one failure.
 const SHRINK_PLANS_MAX: usize = 100;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::kogge::node::flow::Snapshot;
 use crate::plan::{Ask, Plan};
-use crate::run::{uncovered, unsettled};
+use crate::run::{CHECKPOINT_LIMIT, uncovered, unsettled};
 use crate::wire::local;
 use crate::world::{World, pairs};
 
@@ -46,7 +46,7 @@ impl World {
 
     /// Runs until all have a checkpoint of the newest head.
     pub(crate) fn must_cover(&mut self) {
-        let took = self.run_until(SECOND * 65, |it| uncovered(it).is_none());
+        let took = self.run_until(CHECKPOINT_LIMIT, |it| uncovered(it).is_none());
         self.must_stand();
         assert!(took.is_some(), "{:?}", uncovered(self));
     }

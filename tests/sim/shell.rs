@@ -152,11 +152,15 @@ impl World {
         self.deliver(node, Input::Listening(vec![address(node)]));
     }
 
+    /// Whom a node knows at the start: the members, or in a chain of regular nodes the one before.
     fn seeds(&self, node: usize) -> Vec<Seed> {
         let seed = |it: usize| Seed {
             peer: it.is_multiple_of(2).then(|| self.nodes[it].id()),
             address: address(it),
         };
+        if self.is_chain && self.plan.members < node {
+            return vec![seed(node - 1)];
+        }
         (0..self.plan.members)
             .filter(|it| *it != node)
             .map(seed)

@@ -88,6 +88,8 @@ pub(crate) struct World {
     /// Ends of faults that are in force.
     pub(crate) active: Vec<usize>,
     pub(crate) is_healed: bool,
+    /// Each regular node but the first knows only the one before it, and no member.
+    pub(crate) is_chain: bool,
     /// Asks that a node took, and the number of the process that did.
     pub(crate) taken: BTreeMap<usize, u32>,
     /// What the hostile peers saw, to be sent again.
@@ -116,6 +118,7 @@ impl World {
             failure: None,
             active: Vec::new(),
             is_healed: false,
+            is_chain: false,
             taken: BTreeMap::new(),
             loot: Vec::new(),
             banned: BTreeMap::new(),

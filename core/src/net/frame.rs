@@ -44,11 +44,13 @@ pub enum Protocol {
     Peers,
     /// Pending entries and attestations, asked for by digest.
     Pool,
+    /// Signatures on the newest head, asked for by who missed them.
+    Heads,
 }
 
 impl Protocol {
     /// Number of protocols.
-    pub(crate) const COUNT: usize = 6;
+    pub(crate) const COUNT: usize = 7;
 
     /// Every protocol.
     pub const ALL: [Self; Self::COUNT] = [
@@ -58,6 +60,7 @@ impl Protocol {
         Self::Build,
         Self::Peers,
         Self::Pool,
+        Self::Heads,
     ];
 
     /// The name on the wire.
@@ -69,13 +72,14 @@ impl Protocol {
             Self::Build => "/kogge/build/1",
             Self::Peers => "/kogge/peers/1",
             Self::Pool => "/kogge/pool/1",
+            Self::Heads => "/kogge/heads/1",
         }
     }
 
     /// The longest message. Unit: bytes. A peer that announces a longer one is disconnected.
     pub const fn frame_bytes_max(self) -> usize {
         match self {
-            Self::Hello => 64 * KIB,
+            Self::Hello | Self::Heads => 64 * KIB,
             Self::Sync => 10 * MIB,
             // A proposal with a full body, its certificate and headers.
             Self::Consensus => 9 * MIB + 64 * KIB,

@@ -7,6 +7,7 @@ use crate::node::flow::engine::Engine;
 use crate::node::flow::interface::{Effect, Vault};
 use crate::proto::build;
 use crate::proto::chain::MemberSet;
+use crate::proto::heads;
 use crate::proto::hello::{self, Reason};
 use crate::proto::peers;
 use crate::proto::sync::{self, Answer, GetBlocks, Incoming};
@@ -29,8 +30,7 @@ impl<V: Vault> Engine<V> {
         self.dial(now, peers::Input::Disconnected { peer, pause });
         self.hello(now, wall, hello::Input::Disconnected { peer });
         if self.admitted.remove(&peer).is_some() {
-            self.sync(now, wall, sync::Input::Left { peer });
-            self.pool_disconnected(now, wall, peer);
+            self.left(now, wall, peer);
             self.out
                 .push(Effect::Event(Event::PeerLost { peer, reason }));
         }
@@ -110,6 +110,7 @@ impl<V: Vault> Engine<V> {
             Protocol::Consensus => self.agreement_message(now, wall, peer, bytes),
             Protocol::Build => self.build_message(now, wall, peer, bytes),
             Protocol::Pool => self.pool_message(now, wall, peer, bytes),
+            Protocol::Heads => self.heads_message(now, peer, bytes),
             // Reserved; a peer may speak it already.
             Protocol::Peers => (),
         }
@@ -137,8 +138,7 @@ impl<V: Vault> Engine<V> {
                 }
                 hello::Effect::Reject { peer, rejection } => {
                     if self.admitted.remove(&peer).is_some() {
-                        self.sync(now, wall, sync::Input::Left { peer });
-                        self.pool_disconnected(now, wall, peer);
+                        self.left(now, wall, peer);
                     }
                     if let Some(pause) = rejection.reason.pause() {
                         self.pauses.insert(peer, pause);
@@ -161,6 +161,14 @@ impl<V: Vault> Engine<V> {
         self.builds(now, wall, build::Input::Connected(peer));
         self.pool_connected(now, wall, peer);
         self.agreement_connected(now, peer);
+        self.heads(now, heads::Input::Joined(peer));
+    }
+
+    /// An admitted peer is one no longer.
+    fn left(&mut self, now: Time, wall: WallTime, peer: NodeId) {
+        self.sync(now, wall, sync::Input::Left { peer });
+        self.pool_disconnected(now, wall, peer);
+        self.heads(now, heads::Input::Left(peer));
     }
 
     /// Answers a request for blocks from what is durable.

@@ -114,7 +114,7 @@ impl<V: Vault> Engine<V> {
             sync: Sync::new(sync_config, state.height()),
             pool: Self::new_pool(&keys, &state, &members),
             builds: Builds::new(build_config, members),
-            heads: Heads::new(me),
+            heads: Heads::new(me, genesis.origin, state.members().clone()),
             consensus: Self::new_consensus(&keys, &state),
             deciding: None,
             needed: None,
@@ -328,7 +328,7 @@ impl<V: Vault> Engine<V> {
         if due(self.heads.next_deadline()) {
             let mut effects = Vec::new();
             self.heads.expire(now, &mut effects);
-            self.heads_effects(effects);
+            self.heads_effects(now, effects);
         }
         if due(self.builds.next_deadline()) {
             let mut effects = Vec::new();

@@ -1,6 +1,7 @@
 //! Signatures on the head become a checkpoint.
 
-use crate::base::{Time, WallTime};
+use crate::base::{NodeId, Time, WallTime};
+use crate::net::Protocol;
 use crate::node::flow::engine::Engine;
 use crate::node::flow::gossip::Gossip;
 use crate::node::flow::interface::{Effect, Vault};
@@ -13,10 +14,14 @@ impl<V: Vault> Engine<V> {
     pub(super) fn heads(&mut self, now: Time, input: heads::Input) -> Option<Verdict> {
         let mut effects = Vec::new();
         self.heads.handle(now, input, &mut effects);
-        self.heads_effects(effects)
+        self.heads_effects(now, effects)
     }
 
-    pub(super) fn heads_effects(&mut self, effects: Vec<heads::Effect>) -> Option<Verdict> {
+    pub(super) fn heads_effects(
+        &mut self,
+        now: Time,
+        effects: Vec<heads::Effect>,
+    ) -> Option<Verdict> {
         let mut verdict = None;
         for effect in effects {
             match effect {
@@ -34,9 +39,23 @@ impl<V: Vault> Engine<V> {
                     });
                 }
                 heads::Effect::Judge(it) => verdict = Some(it),
+                heads::Effect::Send { peer, message } => {
+                    self.send(peer, Protocol::Heads, message.to_bytes());
+                }
+                heads::Effect::Blame { node, fault } => self.fault(now, node, fault.to_string()),
             }
         }
         verdict
+    }
+
+    /// A peer asks for signatures, or answers.
+    pub(super) fn heads_message(&mut self, now: Time, peer: NodeId, bytes: &[u8]) {
+        match heads::Message::from_bytes(bytes) {
+            Ok(message) => {
+                self.heads(now, heads::Input::Told { peer, message });
+            }
+            Err(error) => self.fault(now, peer, format!("heads message: {error}")),
+        }
     }
 
     /// Our highest signed head is durable: only now may the signature exist.

@@ -1,5 +1,6 @@
 //! Which source is asked for which range: for groups of an artifact and for heights of blocks.
 
+pub mod flight;
 pub mod ranges;
 pub mod scheduler;
 pub mod source;

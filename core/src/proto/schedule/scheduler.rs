@@ -17,13 +17,15 @@
 //! * Order is ascending from the reader's position; what lies before it comes last.
 //! * A late request is given to another source; the second one in a row makes its source rest,
 //!   unless it is the only one: a slow source is better than none.
-//! * With several sources at once, the tail is asked for twice rather than waited for.
+//! * With several sources at once, the tail is asked for twice rather than waited for, unless it
+//!   may come any moment.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
 use crate::base::Time;
+use crate::proto::schedule::flight::Flight;
 use crate::proto::schedule::ranges::Ranges;
 use crate::proto::schedule::source::Source;
 
@@ -97,21 +99,6 @@ pub struct Scheduler<S> {
     flights: BTreeMap<u64, Flight<S>>,
     next_id: u64,
     rate_max: u64,
-}
-
-/// A request that is under way.
-#[derive(Clone, Debug)]
-struct Flight<S> {
-    source: S,
-    /// What has not come of it.
-    missing: Ranges,
-    sent: Time,
-    expected: Duration,
-    deadline: Time,
-    /// Whether another source was asked for the same.
-    is_doubled: bool,
-    /// Whether it takes longer than twice the expected time.
-    is_overdue: bool,
 }
 
 impl<S: Clone + Ord> Scheduler<S> {
@@ -251,14 +238,9 @@ impl<S: Clone + Ord> Scheduler<S> {
 
     /// When to call [`Scheduler::expire`] at the latest.
     pub fn next_deadline(&self) -> Option<Time> {
-        let flights = self.flights.values().map(|it| {
-            let is_hedged = self.policy.sources_max < 2 || it.is_overdue || it.is_doubled;
-            if is_hedged {
-                it.deadline
-            } else {
-                it.deadline.min(it.overdue_at())
-            }
-        });
+        let may_double = 1 < self.policy.sources_max;
+        let flights = self.flights.values();
+        let flights = flights.map(|it| it.next_deadline(may_double));
         let useful = self.sources.values().filter(|it| self.is_useful(it));
         let rests = useful.filter_map(|it| it.rests_until);
         flights.chain(rests).min()
@@ -270,7 +252,7 @@ impl<S: Clone + Ord> Scheduler<S> {
             source.rests_until = source.rests_until.filter(|it| now < *it);
         }
         for flight in self.flights.values_mut() {
-            flight.is_overdue |= flight.overdue_at() <= now;
+            flight.grow_old(now);
         }
         let mut late: BTreeMap<S, Late<S>> = BTreeMap::new();
         let is_late = |flight: &Flight<S>| flight.deadline <= now;
@@ -401,7 +383,7 @@ impl<S: Clone + Ord> Scheduler<S> {
                 let is_faster = known.expected(bytes) < end.since(now) * 4 / 5;
                 let is_candidate = flight.source != source
                     && !flight.is_doubled
-                    && (is_faster || flight.is_overdue);
+                    && (is_faster && flight.is_ripe || flight.is_overdue);
                 if is_candidate && slowest.as_ref().is_none_or(|it| it.0 < end) {
                     slowest = Some((end, *id, units));
                 }
@@ -439,6 +421,7 @@ impl<S: Clone + Ord> Scheduler<S> {
             expected,
             deadline: now + timeout,
             is_doubled: false,
+            is_ripe: false,
             is_overdue: false,
         };
         self.flights.insert(id, flight);
@@ -484,11 +467,5 @@ impl<S: Clone + Ord> Scheduler<S> {
             self.ended(*id);
         }
         ids
-    }
-}
-
-impl<S> Flight<S> {
-    fn overdue_at(&self) -> Time {
-        self.sent + self.expected * 2
     }
 }

@@ -201,6 +201,17 @@ fn many_sources_are_used_by_their_rate() {
 }
 
 #[test]
+fn in_a_local_network_nothing_is_asked_for_twice() {
+    for (rate, rtt) in [(1_000_000_000, 1), (300_000_000, 2)] {
+        let mut peers = [peer(rate, rtt); 4];
+        peers[3] = peer(rate / 4, 10 * rtt);
+        let outcome = run(8, 12, &peers);
+        assert!(outcome.elapsed < Duration::from_millis(100), "{outcome:?}");
+        assert_eq!(outcome.twice, 0, "{rate} B/s, {rtt} ms");
+    }
+}
+
+#[test]
 fn one_source_at_a_time_is_kept_busy() {
     for (rate, rtt) in [(100_000_000, 1), (60_000_000, 150), (1_000_000, 100)] {
         let peers = [peer(rate, rtt); 2];
