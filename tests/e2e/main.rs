@@ -6,6 +6,7 @@
     reason = "a failed step fails the test"
 )]
 
+mod deaths;
 mod images;
 mod maven;
 mod network;

@@ -131,6 +131,9 @@ impl Oracle {
                         },
                     )
                 }),
+                Ok(Incoming::GetBlocks(it)) if disk.durable_at(it.from).is_some() => {
+                    Err(format!("asked for block {}, which it has", it.from))
+                }
                 Ok(_) => Ok(()),
                 Err(error) => Err(format!("sent an unreadable sync message: {error}")),
             },

@@ -47,6 +47,12 @@ const WINDOW_BYTES_MAX: usize = STREAMS_MAX * yamux::DEFAULT_CREDIT as usize + (
 /// After that a connection is dropped, whatever its peer has not read yet.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// So long a closed connection is still read; enough for a round trip.
+const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Bytes read at once of what nobody wants any more.
+const SCRAP_BYTES: usize = 4 << 10;
+
 /// Bytes that one relief lets through: the rest of a data frame and the answer to a ping.
 const RELIEF_BYTES: usize = 17 << 10;
 
@@ -112,6 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Muxer<S> {
             held: VecDeque::new(),
             valve: valve.clone(),
             traffic,
+            lingering: None,
         };
         Self {
             connection: Connection::new(relief, config, mode),
@@ -304,6 +311,8 @@ struct Relief<S> {
     held: VecDeque<u8>,
     valve: Arc<Valve>,
     traffic: Arc<Traffic>,
+    /// Runs once our side is closed.
+    lingering: Option<Timer>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Relief<S> {
@@ -373,8 +382,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Relief<S> {
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
+    /// Closes our side, and waits a moment for the peer to close its own. If the socket were dropped
+    /// while the peer writes, the system would answer with a reset, and the peer, failing to write,
+    /// would not read our last words.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_held(cx))?;
-        Pin::new(&mut self.socket).poll_close(cx)
+        let this = &mut *self;
+        if this.lingering.is_none() {
+            ready!(this.poll_held(cx))?;
+            ready!(Pin::new(&mut this.socket).poll_close(cx))?;
+        }
+        let timer = this
+            .lingering
+            .get_or_insert_with(|| Timer::after(LINGER_TIMEOUT));
+        if timer.poll_unpin(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut scrap = [0; SCRAP_BYTES];
+        match ready!(Pin::new(&mut this.socket).poll_read(cx, &mut scrap)) {
+            Ok(0) | Err(_) => Poll::Ready(Ok(())),
+            Ok(_) => {
+                // Again, after the timer and others had their turn.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
     }
 }

@@ -265,6 +265,10 @@ impl Task {
             }
             Command::Dial(address, peer) => self.dial(address, peer),
             Command::Disconnect(peer) => {
+                // Kademlia would dial it again by itself.
+                if let Some(peer) = id::peer_id(&peer) {
+                    behaviour.kad.remove_peer(&peer);
+                }
                 behaviour.links.disconnect(&peer, &DownReason::Requested);
             }
             Command::Ban(peer, time) => self.ban(peer, time),
@@ -363,6 +367,7 @@ impl Task {
         let end = end.unwrap_or_else(|| now + Duration::from_secs(365 * 24 * 3_600));
         self.bans.insert(peer, end);
         let behaviour = self.swarm.behaviour_mut();
+        behaviour.kad.remove_peer(&peer_id);
         behaviour.links.cut(&peer, &DownReason::Banned);
         behaviour.bans.block_peer(peer_id);
     }

@@ -109,6 +109,8 @@ impl Blobs {
         let (folder, staging) = (env.dir().join("blobs"), env.dir().join("staging"));
         env.disk().create_folder(&folder)?;
         env.disk().create_folder(&staging)?;
+        // A crash may have come between making a folder for artifacts and the sync of its name.
+        env.disk().sync_folder("folder", &folder)?;
         Ok(Self(Arc::new(Inner {
             env: Arc::clone(env),
             tables,

@@ -95,8 +95,14 @@ impl Disk {
             }
             _ => {}
         }
-        self.sync_folder("folder", folder)?;
-        self.sync_folder("folder", parent)
+        let synced = self
+            .sync_folder("folder", folder)
+            .and_then(|()| self.sync_folder("folder", parent));
+        if synced.is_err() {
+            // Otherwise the next attempt would take its name for durable.
+            drop(fs::remove_dir(folder));
+        }
+        synced
     }
 
     /// Replaces the content of `path`: a crash leaves the old or the new, never a mixture.

@@ -143,7 +143,7 @@ impl Environment {
         disk.sync_folder("database", &folder)?;
         // Slots of killed processes are never freed otherwise.
         env.clear_stale_readers()?;
-        let tables = open_tables(&env, tables)?;
+        let tables = open_tables(&env, name, tables, disk)?;
         let environment = Self {
             env,
             name,
@@ -234,20 +234,25 @@ fn check_len(env: &heed::Env<WithoutTls>, folder: &Path) -> Result<(), StoreErro
 /// All tables are opened at once, at the start: a handle that is opened in a reader is lost.
 fn open_tables<const N: usize>(
     env: &heed::Env<WithoutTls>,
-    names: [&'static str; N],
+    name: &'static str,
+    tables: [&'static str; N],
+    disk: &Disk,
 ) -> Result<[Table; N], StoreError> {
     let txn = env.write_txn()?;
-    let committed = env.create_databases_and_commit(txn, |opener, txn| {
-        let mut tables = Vec::with_capacity(N);
-        for name in names {
-            tables.push(opener.create_database::<Bytes, Bytes>(txn, Some(name))?);
-        }
-        let tables: Result<[_; N], _> = tables.try_into();
-        Ok::<_, StoreError>(match tables {
-            Ok(tables) => CommitOrAbort::Commit(tables),
-            Err(_) => CommitOrAbort::Abort(()),
+    let create = || {
+        env.create_databases_and_commit(txn, |opener, txn| {
+            let mut opened = Vec::with_capacity(N);
+            for table in tables {
+                opened.push(opener.create_database::<Bytes, Bytes>(txn, Some(table))?);
+            }
+            let opened: Result<[_; N], _> = opened.try_into();
+            Ok::<_, heed::Error>(match opened {
+                Ok(opened) => CommitOrAbort::Commit(opened),
+                Err(_) => CommitOrAbort::Abort(()),
+            })
         })
-    })?;
+    };
+    let committed = disk.run(Step::Commit(name), create)?;
     committed
         .commit()
         .ok_or_else(|| StoreError::corrupt("the database", "a table is missing"))

@@ -11,7 +11,8 @@ use std::time::Duration;
 use kogge::node::clock::Clock;
 use kogge::{Digest, Network, Node};
 
-use crate::bed::{admitted, config, listens, within};
+use crate::bed::{admitted, build, config, listens, within};
+use crate::upstream::Upstream;
 
 /// How often files and counters are looked at that cannot be waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
@@ -24,15 +25,33 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a node on `home`; with `want`, it fetches that from the node at `peer`.
     pub(crate) fn start(home: &Path, peer: Option<&str>, want: Option<&Digest>) -> Self {
+        let want = want.map(ToString::to_string).unwrap_or_default();
+        Self::start_with(
+            home,
+            &[
+                ("KOGGE_TEST_PEER", peer.unwrap_or_default()),
+                ("KOGGE_TEST_WANT", &want),
+            ],
+        )
+    }
+
+    /// Starts a node on `home` that asks for the package `name`.
+    pub(crate) fn build(home: &Path, upstream: &Upstream, name: &str) -> Self {
+        let url = upstream.url();
+        Self::start_with(
+            home,
+            &[("KOGGE_TEST_UPSTREAM", &url), ("KOGGE_TEST_BUILD", name)],
+        )
+    }
+
+    fn start_with(home: &Path, variables: &[(&str, &str)]) -> Self {
         for file in ["address", "report"] {
             let _ = std::fs::remove_file(home.join(file));
         }
-        let want = want.map(ToString::to_string).unwrap_or_default();
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child::node", "--ignored", "--nocapture"])
             .env("KOGGE_TEST_HOME", home)
-            .env("KOGGE_TEST_PEER", peer.unwrap_or_default())
-            .env("KOGGE_TEST_WANT", want)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -85,15 +104,19 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T
 #[test]
 #[ignore = "the body of a child process"]
 fn node() {
-    let variable = |name: &str| std::env::var(name).unwrap();
-    let home = PathBuf::from(variable("KOGGE_TEST_HOME"));
-    let (peer, want) = (variable("KOGGE_TEST_PEER"), variable("KOGGE_TEST_WANT"));
-    let peers = Some(peer).filter(|it| !it.is_empty());
+    let variable = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());
+    let home = PathBuf::from(variable("KOGGE_TEST_HOME").unwrap());
+    let peers = variable("KOGGE_TEST_PEER").into_iter().collect();
+    let upstream = variable("KOGGE_TEST_UPSTREAM");
+    let upstream = upstream.as_deref().unwrap_or("http://127.0.0.1:9");
     async_io::block_on(async {
-        let config = config(&home, "http://127.0.0.1:9", peers.into_iter().collect());
+        let config = config(&home, upstream, peers);
         let node = Node::start(config, Network::Stored).await.unwrap();
         tell(&home, "address", &listens(&node).await);
-        if !want.is_empty() {
+        if let Some(name) = variable("KOGGE_TEST_BUILD") {
+            build(&node, &name).await;
+        }
+        if let Some(want) = variable("KOGGE_TEST_WANT") {
             admitted(&node, 1).await;
             let (clock, began) = (Clock::start(), Clock::start().now());
             let artifact = node.open(&want.parse().unwrap()).await.unwrap();

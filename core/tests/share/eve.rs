@@ -14,14 +14,14 @@ use kogge::proto::exchange::outboard::OutboardBuilder;
 use kogge::proto::exchange::presence::Presence;
 use kogge::proto::exchange::requests::Requests;
 use kogge::proto::hello::{Chain, Effect, Handshakes, Input, Local, Message, Role, Tip};
-use kogge::{Genesis, NodeId};
+use kogge::{Blake3, Genesis, NodeId};
 
 /// How eve lies about an artifact that she has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Lie {
     /// One bit of one group is another.
     FlippedBit,
-    /// Groups of another artifact of the same length, with their valid proof.
+    /// Groups of another artifact of the log, of the same length, with their valid proof.
     OtherArtifact,
     /// The groups after those that were asked for, with their valid proof.
     OtherOffset,
@@ -31,8 +31,10 @@ pub(crate) enum Lie {
     TruncatedData,
     /// The artifact as if it were half as long, with a valid proof of that.
     OtherSize,
-    /// Groups that nobody asked for.
+    /// Groups that nobody asked for, behind an answer.
     Unrequested,
+    /// Groups that nobody asked for, over a stream of her own.
+    Pushed,
     /// No answer.
     Silence,
     /// A tenth, and then nothing.
@@ -47,7 +49,13 @@ pub(crate) struct Eve {
     threads: Option<Threads>,
     /// Something was asked of her.
     pub(crate) asked: async_channel::Receiver<Want>,
+    /// She was asked whether she has something.
+    pub(crate) wondered: async_channel::Receiver<Blake3>,
+    loot: Arc<Loot>,
 }
+
+/// The name of the package whose artifact [`Lie::OtherArtifact`] sends.
+pub(crate) const OTHER: &str = "other";
 
 /// What eve has.
 struct Loot {
@@ -55,6 +63,7 @@ struct Loot {
     data: Arc<Vec<u8>>,
     other: Vec<u8>,
     asked: Sender<Want>,
+    wondered: Sender<Blake3>,
 }
 
 impl Eve {
@@ -67,11 +76,13 @@ impl Eve {
         let (net, events) = Net::start(config, &key, tasks.net()).unwrap();
         net.dial(victim.parse().unwrap(), None).unwrap();
         let (asked_out, asked) = async_channel::bounded(1_024);
+        let (wondered_out, wondered) = async_channel::bounded(1_024);
         let loot = Arc::new(Loot {
             lie,
-            other: crate::upstream::noise("other", data.len()),
+            other: crate::upstream::noise(&format!("{OTHER}.jar"), data.len()),
             data,
             asked: asked_out,
+            wondered: wondered_out,
         });
         let local = Local {
             node: key.public(),
@@ -81,7 +92,7 @@ impl Eve {
             agent: "eve/1".into(),
             listen: Vec::new(),
         };
-        let (handle, spawner) = (net.clone(), tasks.clone());
+        let (handle, spawner, served) = (net.clone(), tasks.clone(), loot.clone());
         tasks.spawn(async move {
             let mut hello = Handshakes::new(local, 9);
             while let Ok(event) = events.recv().await {
@@ -96,7 +107,7 @@ impl Eve {
                         Err(_) => continue,
                     },
                     NetEvent::Inbound { stream, .. } => {
-                        spawner.spawn(serve(stream, loot.clone()));
+                        spawner.spawn(serve(stream, served.clone()));
                         continue;
                     }
                     _ => continue,
@@ -115,7 +126,17 @@ impl Eve {
             net,
             threads: Some(threads),
             asked,
+            wondered,
+            loot,
         }
+    }
+
+    /// Sends `peer` all that she has, over a stream that she opens.
+    pub(crate) async fn push(&self, peer: NodeId) {
+        let mut stream = self.net.open(peer).await.unwrap();
+        // Whether it takes all of it is up to the other side.
+        let _ = stream.write_all(&data(1, &self.loot.data)).await;
+        let _ = stream.flush().await;
     }
 
     pub(crate) async fn stop(mut self) {
@@ -162,6 +183,11 @@ async fn serve(mut stream: Stream, loot: Arc<Loot>) {
 
 impl Loot {
     fn answer(&self, request: Request) -> Vec<u8> {
+        if let Request::Have { roots, .. } = &request {
+            for root in roots {
+                let _ = self.wondered.try_send(*root);
+            }
+        }
         match request {
             Request::Cancel { id } => Reply::End { id }.encode(),
             Request::Have { id, roots } if self.lie == Lie::Unrequested => {
@@ -204,7 +230,7 @@ impl Loot {
                 [data(id, &proven(half, groups)), end].concat()
             }
             Lie::Tenth => data(id, &right[..right.len() / 10]),
-            Lie::Silence | Lie::Unrequested => Vec::new(),
+            Lie::Silence | Lie::Unrequested | Lie::Pushed => Vec::new(),
             Lie::Nothing => Reply::NotFound { id }.encode(),
         }
     }

@@ -1,34 +1,51 @@
 //! What peers that lie can do: cost a moment.
 
+use std::path::Path;
 use std::time::Duration;
 
-use kogge::{Digest, FetchError, Node, Sha256};
+use kogge::{Blake3, Digest, FetchError, Node, Sha256};
 
-use crate::bed::{ALICE, Bed, fault, logged, open, read_all, stop, until, within};
-use crate::eve::{Eve, Lie};
+use crate::bed::{ALICE, Bed, admitted, fault, fetch, logged, open, read_all, stop, until, within};
+use crate::eve::{Eve, Lie, OTHER};
 
 /// Several groups, in several requests.
 const BYTES: usize = 900_000;
 
-/// A victim that knows `names` from the log alone, and where it listens.
-async fn victim(bed: &Bed, names: &[String]) -> Node {
+/// A victim that knows `names` from the log alone, and a node that knows the victim alone.
+async fn victims(bed: &Bed, names: &[String]) -> [Node; 2] {
     let alice = bed.start(ALICE, &[]).await;
     let bob = bed
         .start_with("bob", &[ALICE], |it| {
             it.limits.fetch_timeout = Duration::from_secs(20);
         })
         .await;
-    for name in names {
+    let carol = bed.start("carol", &["bob"]).await;
+    for name in names.iter().map(String::as_str).chain([OTHER]) {
         for digest in bed.build(&bob, name, &[(".jar", BYTES)]).await {
             logged(&bob, &digest).await;
+            logged(&carol, &digest).await;
         }
     }
     stop(alice).await;
-    bob
+    [bob, carol]
+}
+
+/// What is in the files of an artifact that has not come whole is right, or not yet written.
+fn only_right_bytes(home: &Path, content: &[u8]) {
+    let name = format!("staging/{}.part", Blake3::of(content));
+    let Ok(bytes) = std::fs::read(home.join(name)) else {
+        return;
+    };
+    assert_eq!(bytes.len(), content.len());
+    let is_right = |(at, byte): (usize, &u8)| *byte == 0 || *byte == content[at];
+    assert!(
+        bytes.iter().enumerate().all(is_right),
+        "wrong bytes in {home:?}"
+    );
 }
 
 /// Lets eve lie to bob while nobody else is there; then alice comes, and all must be well.
-async fn endure(bed: &Bed, bob: &Node, lie: Lie, name: &str) {
+async fn endure(bed: &Bed, [bob, carol]: &[Node; 2], lie: Lie, name: &str) {
     let content = crate::upstream::noise(&format!("{name}.jar"), BYTES);
     let digest = Digest::from(Sha256::of(&content));
     let before = bob.status().transfer;
@@ -47,6 +64,10 @@ async fn endure(bed: &Bed, bob: &Node, lie: Lie, name: &str) {
     until(bob, "eve is admitted", is_admitted).await;
 
     let artifact = open(bob, &digest).await;
+    let passed_on = open(carol, &digest).await;
+    if lie == Lie::Pushed {
+        eve.push(bob.id()).await;
+    }
     let (bad_proofs, spurious) = match lie {
         Lie::Silence | Lie::Tenth | Lie::Nothing => {
             within("eve is asked", eve.asked.recv()).await.unwrap();
@@ -54,19 +75,22 @@ async fn endure(bed: &Bed, bob: &Node, lie: Lie, name: &str) {
         }
         _ => {
             let reason = fault(&events).await;
-            assert!(reason.starts_with("exchange: "), "{reason}");
+            assert!(reason.starts_with("exchange"), "{reason}");
             let is_banned = || state(eve.id).filter(|it| it.state == "banned");
             let banned = until(bob, "eve is banned", is_banned).await;
             assert_eq!(banned.reason, Some(reason));
-            if lie == Lie::Unrequested {
-                (0, 1)
-            } else {
-                (1, 0)
+            match lie {
+                Lie::Unrequested => (0, 1),
+                // Her stream ends at its first byte, which is no request.
+                Lie::Pushed => (0, 0),
+                _ => (1, 0),
             }
         }
     };
+    only_right_bytes(&bed.home("bob"), &content);
+    only_right_bytes(&bed.home("carol"), &content);
 
-    // The honest node comes; until now nothing that can be read has come of it.
+    // The honest node comes.
     let alice = bed.start(ALICE, &["bob"]).await;
     let bytes = within("an artifact comes in spite of eve", read_all(&artifact)).await;
     assert_eq!(bytes.unwrap(), content, "{lie:?}");
@@ -82,6 +106,11 @@ async fn endure(bed: &Bed, bob: &Node, lie: Lie, name: &str) {
     );
     let stored = bob.open(&digest).await.unwrap();
     assert_eq!(read_all(&stored).await.unwrap(), content, "{lie:?}");
+    // Whoever fetches from the victim has nothing to complain of.
+    let bytes = within("it is passed on", read_all(&passed_on)).await;
+    assert_eq!(bytes.unwrap(), content, "{lie:?}");
+    assert_eq!(carol.status().transfer.bad_proofs, 0);
+    assert!(carol.peers().iter().all(|it| it.state != "banned"));
     stop(alice).await;
     eve.stop().await;
 }
@@ -93,11 +122,13 @@ fn endure_all(lies: &[Lie]) {
             .iter()
             .map(|it| format!("{it:?}").to_lowercase())
             .collect();
-        let bob = victim(&bed, &names).await;
+        let victims = victims(&bed, &names).await;
         for (lie, name) in lies.iter().zip(&names) {
-            endure(&bed, &bob, *lie, name).await;
+            endure(&bed, &victims, *lie, name).await;
         }
-        stop(bob).await;
+        for node in victims {
+            stop(node).await;
+        }
     });
 }
 
@@ -111,12 +142,50 @@ fn who_sends_wrong_bytes_is_banned_and_nothing_of_it_is_kept() {
         Lie::TruncatedData,
         Lie::OtherSize,
         Lie::Unrequested,
+        Lie::Pushed,
     ]);
 }
 
 #[test]
 fn who_does_not_deliver_is_passed_over() {
     endure_all(&[Lie::Silence, Lie::Tenth, Lie::Nothing]);
+}
+
+#[test]
+fn what_is_stored_is_read_without_asking_anybody() {
+    async_io::block_on(async {
+        let bed = Bed::new();
+        let alice = bed.start(ALICE, &[]).await;
+        let bob = bed.start("bob", &[ALICE]).await;
+        let here = bed.build(&bob, "here", &[(".jar", BYTES)]).await.remove(0);
+        let there = bed.build(&bob, "there", &[(".jar", BYTES)]).await.remove(0);
+        fetch(&bob, &here).await;
+        logged(&bob, &there).await;
+        let received = bob.status().transfer.received;
+        stop(alice).await;
+
+        // Eve says that she has everything.
+        let content = crate::upstream::noise("here.jar", BYTES);
+        let address = bed.address("bob");
+        let eve = Eve::start(&bed.genesis, &address, Lie::Nothing, content.clone().into());
+        let is_admitted = || {
+            let eve = bob.peers().into_iter().find(|it| it.node == eve.id)?;
+            (eve.state == "admitted").then_some(())
+        };
+        until(&bob, "eve is admitted", is_admitted).await;
+        let artifact = open(&bob, &here).await;
+        assert_eq!(read_all(&artifact).await.unwrap(), content);
+        artifact.complete().await.unwrap();
+        assert_eq!(bob.status().transfer.received, received);
+
+        // The first thing that she is asked is about what is not here.
+        let missing = open(&bob, &there).await;
+        let wondered = within("eve is asked", eve.wondered.recv()).await.unwrap();
+        assert_eq!(wondered, missing.entry().blake3);
+        drop(missing);
+        eve.stop().await;
+        stop(bob).await;
+    });
 }
 
 #[test]
@@ -149,8 +218,8 @@ fn an_artifact_that_nobody_has_is_an_error_in_time_and_the_node_lives() {
         // It shares again: the next attempt succeeds.
         stop(alice).await;
         let alice = bed.start(ALICE, &["bob"]).await;
-        crate::bed::admitted(&bob, 1).await;
-        crate::bed::fetch(&bob, &digest).await;
+        admitted(&bob, 1).await;
+        fetch(&bob, &digest).await;
         stop(alice).await;
         stop(bob).await;
     });

@@ -1,7 +1,7 @@
-//! A Maven repository on loopback, from memory, that can be switched off.
+//! A Maven repository on loopback, from memory, that can be switched off, or stop half-way.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,8 +14,12 @@ struct Inner {
     port: u16,
     files: Mutex<BTreeMap<String, Arc<Vec<u8>>>>,
     is_off: AtomicBool,
+    is_holding: AtomicBool,
     served: AtomicUsize,
 }
+
+/// What is long. Unit: bytes.
+const LONG_BYTES: usize = 1 << 20;
 
 /// A file of a package: what follows the version in its name, and its length.
 pub(crate) type File = (&'static str, usize);
@@ -27,6 +31,7 @@ impl Upstream {
             port: listener.local_addr().unwrap().port(),
             files: Mutex::default(),
             is_off: AtomicBool::new(false),
+            is_holding: AtomicBool::new(false),
             served: AtomicUsize::new(0),
         }));
         let server = this.clone();
@@ -65,6 +70,11 @@ impl Upstream {
         self.0.is_off.store(true, Ordering::SeqCst);
     }
 
+    /// Sends only half of long files from now on, and keeps the connections; or whole ones again.
+    pub(crate) fn hold(&self, is_holding: bool) {
+        self.0.is_holding.store(is_holding, Ordering::SeqCst);
+    }
+
     /// Files served so far.
     pub(crate) fn served(&self) -> usize {
         self.0.served.load(Ordering::SeqCst)
@@ -90,6 +100,11 @@ impl Upstream {
             client,
             "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
         )?;
+        if self.0.is_holding.load(Ordering::SeqCst) && LONG_BYTES <= length {
+            client.write_all(&body[..length / 2])?;
+            // Until the client is gone.
+            client.read_exact(&mut [0])?;
+        }
         client.write_all(body)
     }
 }

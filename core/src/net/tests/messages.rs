@@ -182,6 +182,27 @@ fn last_words_arrive_before_the_link_ends() {
 }
 
 #[test]
+fn last_words_arrive_although_the_peer_is_talking() {
+    let bed = Bed::new();
+    for round in 0..16 {
+        let (alice, bob) = (bed.node(100 + round), bed.node(200 + round));
+        alice.join(&bob);
+        let talk = Bytes::from(vec![5; 1 << 14]);
+        // Alice takes nothing of it, so some of it is always under way.
+        for _ in 0..OUTBOX_FRAMES_MAX {
+            let _ = bob.handle.send(alice.id, Protocol::Peers, talk.clone());
+        }
+        alice
+            .handle
+            .send(bob.id, Protocol::Hello, vec![round])
+            .unwrap();
+        alice.handle.disconnect(bob.id).unwrap();
+        assert_eq!(bob.frame(&alice), (Protocol::Hello, vec![round]));
+        assert_eq!(alice.disconnected(&bob), DownReason::Requested);
+    }
+}
+
+#[test]
 fn raw_streams_carry_bytes_both_ways() {
     let bed = Bed::new();
     let (alice, bob) = pair(&bed);

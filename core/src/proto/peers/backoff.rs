@@ -8,7 +8,7 @@ use crate::base::{Rng, Time};
 const DELAY_MIN: Duration = Duration::from_secs(1);
 
 /// Longest wait, before jitter.
-const DELAY_MAX: Duration = Duration::from_secs(60);
+pub const DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// Failures in a row, and when the next try is due.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -23,11 +23,11 @@ impl Backoff {
         self.not_before
     }
 
-    /// Notes a failure: 1 s doubling to 60 s, each within a quarter more or less, so that nodes
-    /// that failed together do not try again together.
-    pub fn failed(&mut self, now: Time, rng: &mut Rng) {
+    /// Notes a failure: 1 s doubling to `delay_max`, each within a quarter more or less, so that
+    /// nodes that failed together do not try again together.
+    pub fn failed(&mut self, now: Time, delay_max: Duration, rng: &mut Rng) {
         let doubled = DELAY_MIN.saturating_mul(2_u32.saturating_pow(self.failures.min(16)));
-        let nanos = u64::try_from(doubled.min(DELAY_MAX).as_nanos()).unwrap_or(u64::MAX);
+        let nanos = u64::try_from(doubled.min(delay_max).as_nanos()).unwrap_or(u64::MAX);
         let jittered = nanos - nanos / 4 + rng.below(nanos / 2);
         self.failures = self.failures.saturating_add(1);
         self.not_before = now + Duration::from_nanos(jittered);
@@ -53,13 +53,13 @@ mod tests {
         let mut rng = Rng::new(1);
         let mut backoff = Backoff::default();
         for seconds in [1_u64, 2, 4, 8, 16, 32, 60, 60, 60] {
-            backoff.failed(Time::ZERO, &mut rng);
+            backoff.failed(Time::ZERO, DELAY_MAX, &mut rng);
             let wait = backoff.not_before().since(Time::ZERO).as_millis();
             let around = u128::from(seconds * 750)..=u128::from(seconds * 1_250);
             assert!(around.contains(&wait), "{seconds} s: {wait} ms");
         }
         backoff.succeeded();
-        backoff.failed(Time::ZERO, &mut rng);
+        backoff.failed(Time::ZERO, DELAY_MAX, &mut rng);
         assert!(backoff.not_before() <= Time::ZERO + Duration::from_millis(1_250));
     }
 }

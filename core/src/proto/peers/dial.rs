@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::{NodeId, Rng, Time, WallTime};
 use crate::proto::peers::address::is_address;
-use crate::proto::peers::backoff::Backoff;
+use crate::proto::peers::backoff::{Backoff, DELAY_MAX};
 use crate::proto::peers::book::{Book, Source};
 use crate::proto::peers::event::{Effect, Input, Seed};
 use crate::proto::peers::fetch::Fetches;
@@ -18,6 +18,10 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection that lasted this long was a success: the next dial does not wait.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
+
+/// Longest wait of an authorized node before it dials another one again, before jitter. Short,
+/// because after a partition nothing is decided until a quorum has links; they are few.
+const MEMBER_DELAY_MAX: Duration = Duration::from_secs(2);
 
 /// Configured seeds; further ones are ignored.
 const SEEDS_MAX: usize = 64;
@@ -216,7 +220,7 @@ impl Dialer {
                 wait.succeeded();
             }
             // Also after a stable connection: all its peers come back to a restarted node.
-            wait.failed(now, &mut self.rng);
+            wait.failed(now, self.delay_max(&target), &mut self.rng);
             wait.pause(pause.map_or(Time::ZERO, |it| now + it));
             self.wait(target, wait);
         }
@@ -236,8 +240,22 @@ impl Dialer {
             }
         }
         let mut wait = self.waits.remove(&target).unwrap_or_default();
-        wait.failed(now, &mut self.rng);
+        wait.failed(now, self.delay_max(&target), &mut self.rng);
         self.wait(target, wait);
+    }
+
+    fn delay_max(&self, target: &Target) -> Duration {
+        let peer = match target {
+            Target::Peer(peer) => Some(peer),
+            Target::Address(address) => self.answered.get(address),
+        };
+        let is_between_members = self.members.contains(&self.config.node)
+            && peer.is_some_and(|it| self.members.contains(it));
+        if is_between_members {
+            MEMBER_DELAY_MAX
+        } else {
+            DELAY_MAX
+        }
     }
 
     fn wait(&mut self, target: Target, wait: Backoff) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::base::{Rng, Time};
-use crate::proto::peers::backoff::Backoff;
+use crate::proto::peers::backoff::{Backoff, DELAY_MAX};
 
 /// Bootstrap documents; further ones are ignored.
 const URLS_MAX: usize = 16;
@@ -56,7 +56,7 @@ impl Fetches {
         if let Some(document) = self.documents.get_mut(url)
             && document.deadline.take().is_some()
         {
-            document.backoff.failed(now, rng);
+            document.backoff.failed(now, DELAY_MAX, rng);
         }
     }
 
@@ -65,7 +65,7 @@ impl Fetches {
         for document in self.documents.values_mut() {
             if document.deadline.is_some_and(|it| it <= now) {
                 document.deadline = None;
-                document.backoff.failed(now, rng);
+                document.backoff.failed(now, DELAY_MAX, rng);
             }
         }
     }

@@ -122,6 +122,25 @@ fn a_dead_address_is_tried_with_growing_pauses() {
 }
 
 #[test]
+fn an_authorized_node_soon_tries_another_one_again() {
+    for (members, pause_min, pause_max) in [
+        (vec![ALICE, BOB], 1_500, 2_500),
+        (vec![BOB], 45_000, 75_000),
+    ] {
+        let mut alice = dialer(vec![seed(Some(BOB), 1)]);
+        start(&mut alice);
+        apply(&mut alice, at(0), Input::Members { members });
+        apply(&mut alice, at(0), Input::DialFailed { dial: 0 });
+        let times = dial_times(&mut alice, at(600));
+        let last = times[times.len() - 1].since(times[times.len() - 2]);
+        assert!(
+            (pause_min..=pause_max).contains(&last.as_millis()),
+            "{last:?}"
+        );
+    }
+}
+
+#[test]
 fn nodes_with_other_seeds_wait_otherwise() {
     let times = |seed_number| {
         let mut it = Dialer::new(config(vec![seed(None, 1)]), Book::default(), seed_number);

@@ -5,5 +5,6 @@ mod chain;
 mod crash;
 mod find;
 mod index;
+mod steps;
 pub(crate) mod testing;
 mod wal;
