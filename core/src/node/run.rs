@@ -1,6 +1,6 @@
 //! The loop: takes what happened and lets the engine decide; `perform` carries the effects out.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_channel::{Receiver, Sender};
@@ -75,7 +75,7 @@ pub(crate) struct Loop {
     pub(crate) builder: Builder,
     pub(crate) dials: Dials,
     pub(crate) listening: Vec<Multiaddr>,
-    pub(crate) links: BTreeMap<NodeId, String>,
+    pub(crate) links: BTreeSet<NodeId>,
 }
 
 enum Turn {
@@ -232,7 +232,7 @@ impl Loop {
                 address,
                 is_outbound,
             } => {
-                self.links.insert(peer, address.to_string());
+                self.links.insert(peer);
                 self.shared.linked(peer, address.to_string());
                 let dialled = self.dials.connected(&peer, &address, is_outbound);
                 Input::Connected { peer, dialled }
@@ -240,7 +240,7 @@ impl Loop {
             NetEvent::Disconnected { peer, reason } => {
                 self.links.remove(&peer);
                 self.hub.left(&peer);
-                self.shared.link_lost(peer, reason.to_string());
+                self.shared.link_lost(peer);
                 Input::Disconnected {
                     peer,
                     reason: reason.to_string(),
@@ -298,10 +298,7 @@ impl Loop {
             },
             NetEvent::Providers { providers, .. } => {
                 // A holder that answers joins the running downloads when it is admitted.
-                for peer in providers
-                    .into_iter()
-                    .filter(|it| !self.links.contains_key(it))
-                {
+                for peer in providers.into_iter().filter(|it| !self.links.contains(it)) {
                     let _ = self.net.dial_peer(peer);
                 }
                 return;
@@ -323,12 +320,7 @@ impl Loop {
     fn publish_status(&self) {
         let now = self.clock.now();
         let snapshot = self.engine.snapshot(now);
-        let builds = self
-            .engine
-            .builds_machine()
-            .list()
-            .filter(|it| !it.state.is_final())
-            .count();
+        let builds = self.engine.builds_machine().unfinished_len();
         self.shared.snapshot(Known { snapshot, builds });
     }
 

@@ -233,7 +233,7 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         builder,
         dials: Dials::default(),
         listening: Vec::new(),
-        links: std::collections::BTreeMap::new(),
+        links: std::collections::BTreeSet::new(),
     };
     tasks.spawn(run.run());
     Ok(Node(Arc::new(Inner {
