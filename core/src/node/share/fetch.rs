@@ -109,7 +109,7 @@ enum Turn {
     Answer(NodeId, Vec<Presence>),
     Durable(Result<Ranges, String>),
     Joined,
-    Wanted(Option<u64>),
+    Wanted(u64),
     Deadline,
     Closed,
 }
@@ -177,11 +177,9 @@ impl Driver {
                 }
                 Turn::Durable(Err(problem)) => return Err(FetchError::Store(problem)),
                 Turn::Joined => self.ask_peers(),
-                Turn::Wanted(wanted) => {
-                    self.wanted = wanted;
-                    if let Some(offset) = wanted {
-                        self.feed(Input::Want { offset });
-                    }
+                Turn::Wanted(offset) => {
+                    self.wanted = Some(offset);
+                    self.feed(Input::Want { offset });
                 }
                 Turn::Deadline => {
                     let now = self.hub.clock.now();
@@ -217,7 +215,8 @@ impl Driver {
                 .map_or(Turn::Closed, Turn::Durable)
         };
         let other = async {
-            let wanted = async { Turn::Wanted(self.arrival.wanted_other_than(self.wanted).await) };
+            let wanted = self.arrival.wanted_other_than(self.wanted);
+            let wanted = async { wanted.await.map_or(Turn::Closed, Turn::Wanted) };
             let joined = async {
                 joined.await;
                 Turn::Joined
