@@ -126,7 +126,12 @@ impl Loop {
                     return Ok(());
                 }
                 Turn::Command(command) => self.command(command),
-                Turn::Internal(Internal::Input(input)) => self.engine.handle(now, wall, input),
+                Turn::Internal(Internal::Input(input)) => {
+                    if let Input::BuildDone { id, run, .. } = &input {
+                        self.builder.done(*id, *run);
+                    }
+                    self.engine.handle(now, wall, input);
+                }
                 Turn::Internal(Internal::StoreFailed(error)) => return Err(error.to_string()),
                 Turn::Fault(peer, reason) => {
                     self.engine.handle(now, wall, Input::Fault { peer, reason });
@@ -325,9 +330,9 @@ impl Loop {
     }
 
     /// Unfinished builds survive a restart.
-    pub(crate) fn save_builds(&self) {
+    pub(crate) async fn save_builds(&self) {
         let pending: Vec<_> = self.engine.builds_machine().pending().collect();
-        self.builder.save(pending);
+        self.builder.save(pending).await;
     }
 
     /// What is nice to have after a restart.

@@ -162,7 +162,7 @@ impl Driver {
             if !self.effects.is_empty() {
                 continue;
             }
-            self.sync();
+            self.sync().await;
             match self.turn().await {
                 Turn::Report(peer, report) => self.report(peer, report).await?,
                 Turn::Answer(source, answers) => {
@@ -192,9 +192,6 @@ impl Driver {
 
     async fn turn(&self) -> Turn {
         let joined = self.hub.joined.listen();
-        if self.arrival.end().is_some() {
-            return Turn::Closed;
-        }
         let report = async {
             match self.reports.1.recv().await {
                 Ok((peer, report)) => Turn::Report(peer, report),
@@ -382,15 +379,16 @@ impl Driver {
     }
 
     /// Makes what was written survive a crash, in the background, a good piece at a time.
-    fn sync(&mut self) {
+    async fn sync(&mut self) {
         let is_last = missing(self.arrival.size(), &self.arrival.have()) == 0;
         if self.is_syncing || self.loose == 0 || (self.loose < CHECKPOINT_BYTES && !is_last) {
             return;
         }
         (self.is_syncing, self.loose) = (true, 0);
         let (arrival, done) = (self.arrival.clone(), self.durable.0.clone());
-        self.hub.pool.detach(move || {
+        let sync = move || {
             let _ = done.try_send(arrival.checkpoint().map_err(|it| it.to_string()));
-        });
+        };
+        self.hub.pool.detach(sync).await;
     }
 }
