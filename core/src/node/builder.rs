@@ -172,12 +172,15 @@ fn tools(config: &Config, clock: Clock) -> Result<Tools, PipelineError> {
         proxies: Proxies::from_variables(variable),
         ..HttpConfig::default()
     };
-    let seed = clock.wall().as_millis();
-    let client = Arc::new(Client::new(
-        http,
-        Arc::new(move || -> Time { clock.now() }),
-        seed,
-    )?);
+    let client = |public_only| {
+        let http = HttpConfig {
+            public_only,
+            ..http.clone()
+        };
+        let now = Arc::new(move || -> Time { clock.now() });
+        Client::new(http, now, clock.wall().as_millis()).map(Arc::new)
+    };
+    let (client, public) = (client(false)?, client(true)?);
     let home = variable("HOME").map(std::path::PathBuf::from);
     let files = RegistryFiles::system(home.as_deref());
     let registries = Registries::new(&config.registries, &files, &config.own_ports)?;
@@ -191,7 +194,7 @@ fn tools(config: &Config, clock: Clock) -> Result<Tools, PipelineError> {
             .collect::<Result<_, _>>()?
     };
     let upstream = Upstream {
-        images: Images::new(client.clone(), registries),
+        images: Images::new(client.clone(), public, registries),
         maven: Maven::new(client.clone(), repositories),
     };
     Ok(Tools { upstream, client })
@@ -242,6 +245,7 @@ fn pipeline_spec(spec: &BuildSpec) -> Result<Spec, PipelineError> {
             })
         }
         BuildSpec::Maven(it) => Ok(Spec::Maven {
+            repository: it.repository().map(str::to_owned),
             coordinates: it.coordinates().clone(),
             extras: Vec::new(),
         }),
