@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use async_channel::Sender;
 
@@ -13,6 +13,7 @@ use crate::node::clock::Clock;
 use crate::node::config::Config;
 use crate::node::executor::Pool;
 use crate::node::flow::Input;
+use crate::node::pending::Unsaved;
 use crate::node::pipeline::http::Request;
 use crate::node::pipeline::{
     Cancel, Client, Deposit, DepositWriter, Digests, FileFacts, HttpConfig, Images, Job, Maven,
@@ -25,7 +26,7 @@ use crate::node::share::keep::{self, News};
 use crate::node::status::Status;
 use crate::proto::build::{self, BuildId, BuildSpec, Built, Failure, FailureCode, Reference};
 use crate::proto::exchange::outboard::OutboardBuilder;
-use crate::proto::log::entry::{AddArtifact, BindTag};
+use crate::proto::log::entry::BindTag;
 use crate::proto::package::{ImageReference, Platform, Pointer};
 use crate::proto::peers::Seed;
 use crate::store::{Meta, Store, UnnamedStaging};
@@ -48,8 +49,7 @@ pub(crate) struct Builder {
     /// Made at the first use: reading the machine's configuration takes time.
     upstream: Arc<OnceLock<Result<Arc<Tools>, PipelineError>>>,
     running: BTreeMap<(BuildId, u64), Cancel>,
-    /// The newest list of unfinished builds that waits to be saved.
-    unsaved: Arc<Mutex<Option<Vec<build::Pending>>>>,
+    unsaved: Arc<Unsaved>,
 }
 
 struct Tools {
@@ -84,7 +84,7 @@ impl Builder {
     }
 
     /// Runs a pipeline.
-    pub(crate) fn run(&mut self, id: BuildId, run: u64, spec: BuildSpec) {
+    pub(crate) async fn run(&mut self, id: BuildId, run: u64, spec: BuildSpec) {
         let cancel = Cancel::new();
         self.running.insert((id, run), cancel.clone());
         let (reply, tools) = (self.reply.clone(), self.tools());
@@ -99,7 +99,7 @@ impl Builder {
             reply: reply.clone(),
             done: AtomicU64::new(0),
         };
-        self.pool.detach(move || {
+        let run_pipeline = move || {
             let job = Job {
                 deposit: &deposit,
                 progress: &progress,
@@ -109,7 +109,13 @@ impl Builder {
                 tools().and_then(|tools| tools.upstream.run(&pipeline_spec(&spec)?, &job));
             let result = outcome.map_err(|it| failure(&it)).and_then(built);
             let _ = reply.send_blocking(Internal::Input(Input::BuildDone { id, run, result }));
-        });
+        };
+        self.pool.detach(run_pipeline).await;
+    }
+
+    /// A pipeline has ended.
+    pub(crate) fn done(&mut self, id: BuildId, run: u64) {
+        self.running.remove(&(id, run));
     }
 
     /// Stops a pipeline; its result is ignored by the machine.
@@ -127,9 +133,9 @@ impl Builder {
     }
 
     /// Fetches a bootstrap document.
-    pub(crate) fn fetch_bootstrap(&self, url: String) {
+    pub(crate) async fn fetch_bootstrap(&self, url: String) {
         let (reply, tools) = (self.reply.clone(), self.tools());
-        self.pool.detach(move || {
+        let fetch = move || {
             let seeds = tools().and_then(|tools| bootstrap(&tools.client, &url));
             if let Err(error) = &seeds {
                 tracing::warn!(url, %error, "no bootstrap document");
@@ -139,29 +145,16 @@ impl Builder {
                 seeds: seeds.ok(),
             };
             let _ = reply.send_blocking(Internal::Input(input));
-        });
+        };
+        self.pool.detach(fetch).await;
     }
 
     /// Saves unfinished builds; of several lists that wait only the newest is written.
-    pub(crate) fn save(&self, pending: Vec<build::Pending>) {
-        let waits = self.lock_unsaved().replace(pending).is_some();
-        if waits {
-            return;
+    pub(crate) async fn save(&self, pending: Vec<build::Pending>) {
+        if self.unsaved.put(pending) {
+            let (store, unsaved) = (self.store.clone(), self.unsaved.clone());
+            self.pool.detach(move || unsaved.write(&store)).await;
         }
-        let (store, unsaved) = (self.store.clone(), self.unsaved.clone());
-        self.pool.detach(move || {
-            let list = unsaved
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            if let Err(error) = save_builds(&store, list.unwrap_or_default()) {
-                tracing::warn!(%error, "unfinished builds were not saved");
-            }
-        });
-    }
-
-    fn lock_unsaved(&self) -> std::sync::MutexGuard<'_, Option<Vec<build::Pending>>> {
-        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tools(&self) -> impl FnOnce() -> Result<Arc<Tools>, PipelineError> + Send + use<> {
@@ -173,47 +166,21 @@ impl Builder {
     }
 }
 
-/// Unfinished builds of the last run.
-pub(crate) fn load_builds(store: &Store) -> Vec<build::Pending> {
-    let rows = store.meta().scan("builds", b"", None).unwrap_or_default();
-    rows.iter()
-        .filter_map(|(_, value)| build::Pending::from_bytes(value).ok())
-        .collect()
-}
-
-fn save_builds(
-    store: &Store,
-    pending: Vec<build::Pending>,
-) -> Result<(), crate::store::StoreError> {
-    let mut stale: BTreeMap<Vec<u8>, Vec<u8>> = store
-        .meta()
-        .scan("builds", b"", None)?
-        .into_iter()
-        .collect();
-    for it in pending {
-        let (key, value) = (it.request.spec.id().0, it.to_bytes());
-        if stale.remove(&key[..]).as_ref() != Some(&value) {
-            store.meta().put("builds", &key, &value)?;
-        }
-    }
-    for key in stale.into_keys() {
-        store.meta().remove("builds", &key)?;
-    }
-    Ok(())
-}
-
 fn tools(config: &Config, clock: Clock) -> Result<Tools, PipelineError> {
     let variable = |name: &str| std::env::var(name).ok();
     let http = HttpConfig {
         proxies: Proxies::from_variables(variable),
         ..HttpConfig::default()
     };
-    let seed = clock.wall().as_millis();
-    let client = Arc::new(Client::new(
-        http,
-        Arc::new(move || -> Time { clock.now() }),
-        seed,
-    )?);
+    let client = |public_only| {
+        let http = HttpConfig {
+            public_only,
+            ..http.clone()
+        };
+        let now = Arc::new(move || -> Time { clock.now() });
+        Client::new(http, now, clock.wall().as_millis()).map(Arc::new)
+    };
+    let (client, public) = (client(false)?, client(true)?);
     let home = variable("HOME").map(std::path::PathBuf::from);
     let files = RegistryFiles::system(home.as_deref());
     let registries = Registries::new(&config.registries, &files, &config.own_ports)?;
@@ -227,7 +194,7 @@ fn tools(config: &Config, clock: Clock) -> Result<Tools, PipelineError> {
             .collect::<Result<_, _>>()?
     };
     let upstream = Upstream {
-        images: Images::new(client.clone(), registries),
+        images: Images::new(client.clone(), public, registries),
         maven: Maven::new(client.clone(), repositories),
     };
     Ok(Tools { upstream, client })
@@ -278,6 +245,7 @@ fn pipeline_spec(spec: &BuildSpec) -> Result<Spec, PipelineError> {
             })
         }
         BuildSpec::Maven(it) => Ok(Spec::Maven {
+            repository: it.repository().map(str::to_owned),
             coordinates: it.coordinates().clone(),
             extras: Vec::new(),
         }),
@@ -286,6 +254,8 @@ fn pipeline_spec(spec: &BuildSpec) -> Result<Spec, PipelineError> {
 
 /// What the build machine wants of an outcome.
 fn built(outcome: Outcome) -> Result<Built, Failure> {
+    // Builder and time are set by the machine.
+    let entry = |it: FileFacts| it.into_entry(UNSET, WallTime::default());
     let entries = |package: Package| package.files.into_iter().map(entry).collect::<Vec<_>>();
     let mut packages = outcome.packages.into_iter();
     let Some(main) = packages.next() else {
@@ -309,25 +279,8 @@ fn built(outcome: Outcome) -> Result<Built, Failure> {
     })
 }
 
-/// Builder and time are set by the machine.
+/// Stands where a builder will be.
 const UNSET: NodeId = PublicKey([0; 32]);
-
-fn entry(facts: FileFacts) -> AddArtifact {
-    AddArtifact {
-        purl: facts.purl.as_str().to_owned(),
-        file: facts.file,
-        blake3: facts.blake3,
-        sha256: facts.sha256,
-        digests: facts.digests,
-        size: facts.size,
-        media_type: facts.media_type,
-        source: facts.source,
-        dependencies: facts.dependencies,
-        builder: UNSET,
-        publication: None,
-        time: WallTime::default(),
-    }
-}
 
 fn failure(error: &PipelineError) -> Failure {
     let code = match error {

@@ -22,7 +22,7 @@ pub const POOL_THREADS_MAX: usize = 16;
 /// A pool thread without work ends after this long.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Most calls that wait for a pool thread; [`Pool::run`] waits above that.
+/// Most calls that wait for a pool thread; who brings another one waits for room.
 const POOL_QUEUE_MAX: usize = 4_096;
 
 /// Runs futures; cheap to clone.
@@ -190,41 +190,44 @@ impl Pool {
         call: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PoolError> {
         let (done, result) = async_channel::bounded(1);
-        let mut job: Job = Box::new(move || {
+        let job = move || {
             if let Ok(value) = catch_unwind(AssertUnwindSafe(call)) {
                 let _ = done.try_send(value);
             }
-        });
+        };
+        self.wait_and_enqueue(Box::new(job)).await?;
+        result.recv().await.map_err(|_| PoolError::Panicked)
+    }
+
+    /// Runs `call` on a pool thread without waiting for its end, only for a place in the queue;
+    /// dropped if the pool is closed. Dropping the future before that drops the call.
+    pub async fn detach(&self, call: impl FnOnce() + Send + 'static) {
+        let job = move || {
+            let _ = catch_unwind(AssertUnwindSafe(call));
+        };
+        let _ = self.wait_and_enqueue(Box::new(job)).await;
+    }
+
+    async fn wait_and_enqueue(&self, mut job: Job) -> Result<(), PoolError> {
         loop {
             let room = self.0.room.listen();
             match self.enqueue(job) {
-                Ok(()) => break,
+                Ok(()) => return Ok(()),
                 Err(None) => return Err(PoolError::Closed),
                 Err(Some(back)) => job = back,
             }
             room.await;
         }
-        result.recv().await.map_err(|_| PoolError::Panicked)
     }
 
-    /// Runs `call` on a pool thread without waiting for it; dropped if the pool is closed.
-    pub fn detach(&self, call: impl FnOnce() + Send + 'static) {
-        let _ = self.enqueue_unbounded(Box::new(move || {
-            let _ = catch_unwind(AssertUnwindSafe(call));
-        }));
-    }
-
+    /// Gives the job back if the queue is full; drops it if the pool is closed.
     fn enqueue(&self, job: Job) -> Result<(), Option<Job>> {
-        if self.lock().jobs.len() >= POOL_QUEUE_MAX {
-            return Err(Some(job));
-        }
-        self.enqueue_unbounded(job).map_err(|()| None)
-    }
-
-    fn enqueue_unbounded(&self, job: Job) -> Result<(), ()> {
         let mut state = self.lock();
         if state.closed {
-            return Err(());
+            return Err(None);
+        }
+        if POOL_QUEUE_MAX <= state.jobs.len() {
+            return Err(Some(job));
         }
         state.jobs.push_back(job);
         if state.idle < state.jobs.len() && state.threads < self.0.threads_max {
@@ -237,7 +240,7 @@ impl Pool {
                 state.threads += 1;
             } else if state.threads == 0 {
                 state.jobs.pop_back();
-                return Err(());
+                return Err(None);
             }
         }
         drop(state);
@@ -273,12 +276,14 @@ impl Pool {
         self.0.work.notify_all();
     }
 
-    /// Refuses new calls, lets those that wait finish, and waits for the threads.
+    /// Refuses new calls, also those that wait for room, lets the others finish, and waits for the
+    /// threads.
     pub async fn close(&self) {
         let this = self.clone();
         {
             self.lock().closed = true;
             self.0.work.notify_all();
+            self.0.room.notify(usize::MAX);
         }
         let (done, ended) = async_channel::bounded::<()>(1);
         let wait = move || {
@@ -352,6 +357,38 @@ mod tests {
         std::panic::set_hook(quiet);
         assert_eq!(failed, Err(PoolError::Panicked));
         assert_eq!(future::block_on(pool.run(|| 1)), Ok(1));
+    }
+
+    #[test]
+    fn who_comes_to_a_full_queue_waits_until_a_call_begins_or_the_pool_closes() {
+        let pool = Pool::new(1);
+        let (release, wait) = async_channel::bounded::<()>(1);
+        let (begun, has_begun) = async_channel::bounded(1);
+        let done = Arc::new(AtomicUsize::new(0));
+        future::block_on(async {
+            let first = move || {
+                let _ = begun.send_blocking(());
+                let _ = wait.recv_blocking();
+            };
+            pool.detach(first).await;
+            has_begun.recv().await.unwrap();
+            let count = || {
+                let done = done.clone();
+                pool.detach(move || {
+                    done.fetch_add(1, Ordering::SeqCst);
+                })
+            };
+            for _ in 0..POOL_QUEUE_MAX {
+                count().await;
+            }
+            let mut waiting = Box::pin(count());
+            assert_eq!(future::poll_once(&mut waiting).await, None);
+            assert_eq!(pool.lock().jobs.len(), POOL_QUEUE_MAX);
+            release.send(()).await.unwrap();
+            waiting.await;
+            pool.close().await;
+        });
+        assert_eq!(done.load(Ordering::SeqCst), POOL_QUEUE_MAX + 1);
     }
 
     #[test]

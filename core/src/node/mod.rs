@@ -15,6 +15,7 @@ pub mod flow;
 pub mod handle;
 pub mod keys;
 pub mod log;
+pub(crate) mod pending;
 pub(crate) mod perform;
 pub mod pipeline;
 pub(crate) mod run;

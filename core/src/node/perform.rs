@@ -108,8 +108,8 @@ impl Loop {
                     let _ = self.internal.0.try_send(input);
                 }
             }
-            Effect::FetchBootstrap { url } => self.builder.fetch_bootstrap(url),
-            Effect::Members(_) | Effect::BuildChanged(_) => self.save_builds(),
+            Effect::FetchBootstrap { url } => self.builder.fetch_bootstrap(url).await,
+            Effect::Members(_) | Effect::BuildChanged(_) => self.save_builds().await,
             Effect::ResetWal(height) => self.write_wal(Some(height), Vec::new()).await?,
             Effect::Wal(_) => (),
             Effect::Append { block, certificate } => {
@@ -124,7 +124,7 @@ impl Loop {
                         });
                     });
             }
-            Effect::PersistHead(head) => self.persist_head(head),
+            Effect::PersistHead(head) => self.persist_head(head).await,
             Effect::KeepCheckpoint {
                 size,
                 note,
@@ -133,13 +133,14 @@ impl Loop {
                 self.shared
                     .keep_checkpoint(size, &note, signers, self.clock.wall());
                 let store = self.store.clone();
-                self.pool.detach(move || {
+                let keep = move || {
                     if let Err(error) = store.chain().put_checkpoint(size, &note) {
                         tracing::error!(%error, "a checkpoint was not kept");
                     }
-                });
+                };
+                self.pool.detach(keep).await;
             }
-            Effect::RunBuild { id, run, spec } => self.builder.run(id, run, spec),
+            Effect::RunBuild { id, run, spec } => self.builder.run(id, run, spec).await,
             Effect::CancelBuild { id, run } => self.builder.cancel(id, run),
             Effect::Event(event) => {
                 if matches!(event, Event::Committed { .. }) {
@@ -152,14 +153,15 @@ impl Loop {
         Ok(())
     }
 
-    fn persist_head(&self, head: Checkpoint) {
+    async fn persist_head(&self, head: Checkpoint) {
         let (store, reply) = (self.store.clone(), self.internal.0.clone());
-        self.pool.detach(move || {
+        let persist = move || {
             let persisted = store.chain().persist_signed_head(head.size, head.root);
             let _ = reply.send_blocking(match persisted {
                 Ok(()) => Internal::Input(Input::HeadPersisted(head)),
                 Err(error) => Internal::StoreFailed(error),
             });
-        });
+        };
+        self.pool.detach(persist).await;
     }
 }

@@ -1,6 +1,6 @@
 //! The loop: takes what happened and lets the engine decide; `perform` carries the effects out.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_channel::{Receiver, Sender};
@@ -75,7 +75,7 @@ pub(crate) struct Loop {
     pub(crate) builder: Builder,
     pub(crate) dials: Dials,
     pub(crate) listening: Vec<Multiaddr>,
-    pub(crate) links: BTreeMap<NodeId, String>,
+    pub(crate) links: BTreeSet<NodeId>,
 }
 
 enum Turn {
@@ -126,7 +126,12 @@ impl Loop {
                     return Ok(());
                 }
                 Turn::Command(command) => self.command(command),
-                Turn::Internal(Internal::Input(input)) => self.engine.handle(now, wall, input),
+                Turn::Internal(Internal::Input(input)) => {
+                    if let Input::BuildDone { id, run, .. } = &input {
+                        self.builder.done(*id, *run);
+                    }
+                    self.engine.handle(now, wall, input);
+                }
                 Turn::Internal(Internal::StoreFailed(error)) => return Err(error.to_string()),
                 Turn::Fault(peer, reason) => {
                     self.engine.handle(now, wall, Input::Fault { peer, reason });
@@ -232,7 +237,7 @@ impl Loop {
                 address,
                 is_outbound,
             } => {
-                self.links.insert(peer, address.to_string());
+                self.links.insert(peer);
                 self.shared.linked(peer, address.to_string());
                 let dialled = self.dials.connected(&peer, &address, is_outbound);
                 Input::Connected { peer, dialled }
@@ -240,7 +245,7 @@ impl Loop {
             NetEvent::Disconnected { peer, reason } => {
                 self.links.remove(&peer);
                 self.hub.left(&peer);
-                self.shared.link_lost(peer, reason.to_string());
+                self.shared.link_lost(peer);
                 Input::Disconnected {
                     peer,
                     reason: reason.to_string(),
@@ -298,10 +303,7 @@ impl Loop {
             },
             NetEvent::Providers { providers, .. } => {
                 // A holder that answers joins the running downloads when it is admitted.
-                for peer in providers
-                    .into_iter()
-                    .filter(|it| !self.links.contains_key(it))
-                {
+                for peer in providers.into_iter().filter(|it| !self.links.contains(it)) {
                     let _ = self.net.dial_peer(peer);
                 }
                 return;
@@ -323,19 +325,14 @@ impl Loop {
     fn publish_status(&self) {
         let now = self.clock.now();
         let snapshot = self.engine.snapshot(now);
-        let builds = self
-            .engine
-            .builds_machine()
-            .list()
-            .filter(|it| !it.state.is_final())
-            .count();
+        let builds = self.engine.builds_machine().unfinished_len();
         self.shared.snapshot(Known { snapshot, builds });
     }
 
     /// Unfinished builds survive a restart.
-    pub(crate) fn save_builds(&self) {
+    pub(crate) async fn save_builds(&self) {
         let pending: Vec<_> = self.engine.builds_machine().pending().collect();
-        self.builder.save(pending);
+        self.builder.save(pending).await;
     }
 
     /// What is nice to have after a restart.

@@ -12,7 +12,6 @@ use crate::node::event::Event;
 use crate::node::flow::Snapshot;
 use crate::node::status::{CheckpointStatus, PeerStatus};
 use crate::proto::hello::Hello;
-use crate::proto::log::checkpoint::Checkpoint;
 
 /// Events that one reader may be behind; beyond that the oldest are lost to it.
 const EVENTS_MAX: usize = 1_024;
@@ -173,7 +172,7 @@ impl Shared {
     }
 
     /// A link ended; a peer that was turned away stays visible with the reason.
-    pub(crate) fn link_lost(&self, peer: NodeId, _reason: String) {
+    pub(crate) fn link_lost(&self, peer: NodeId) {
         let mut state = self.state();
         let shown = |it: &PeerStatus| it.state == "refused" || it.state == "banned";
         if !state.peers.get(&peer).is_some_and(shown) {
@@ -281,16 +280,33 @@ impl Shared {
     }
 }
 
-/// Cosignature lines of a portable note: all signature lines but the log's one.
+/// Cosignatures of a portable note: its signature lines but the first, which is the log's.
 fn count_cosigners(note: &str) -> usize {
-    let lines = note.lines().filter(|it| it.starts_with('\u{2014}')).count();
-    let is_note = note
-        .split("\n\n")
-        .next()
-        .is_some_and(|it| it.parse::<Checkpoint>().is_ok());
-    if is_note {
-        lines.saturating_sub(1)
-    } else {
-        lines
+    let lines = note.lines().filter(|it| it.starts_with('\u{2014}'));
+    lines.count().saturating_sub(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Sha256;
+    use crate::proto::chain::testing::{genesis, node_keys};
+    use crate::proto::log::checkpoint::Checkpoint;
+    use crate::proto::log::cosign::{HeadSignature, SignedHead};
+
+    #[test]
+    fn a_restart_counts_the_signers_that_the_machine_counted() {
+        let head = Checkpoint {
+            origin: genesis(4).origin,
+            size: 7,
+            root: Sha256([1; 32]),
+        };
+        let mut signed = SignedHead::new(head.clone(), genesis(4).member_set());
+        for it in [0, 1, 2].map(node_keys) {
+            let signature = HeadSignature::sign(&it, &head, WallTime::from_millis(5_000));
+            signed.add(signature).unwrap();
+        }
+        let shared = Shared::new(signed.portable_note().map(|note| (7, note)));
+        assert_eq!(shared.checkpoint().map(|it| it.0.signers), Some(3));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::base::{ChainId, codec};
 use crate::net::{Net, Spawn};
-use crate::node::builder::{Builder, load_builds};
+use crate::node::builder::Builder;
 use crate::node::clock::Clock;
 use crate::node::config::{Config, ConfigError};
 use crate::node::dials::Dials;
@@ -16,6 +16,7 @@ use crate::node::executor::{POOL_THREADS_MAX, Pool, PoolError, Tasks, Threads};
 use crate::node::flow::{Engine, Setup};
 use crate::node::handle::{Inner, Node};
 use crate::node::keys::{self, KeyError};
+use crate::node::pending::load_builds;
 use crate::node::run::{COMMANDS_MAX, INTERNAL_MAX, Loop};
 use crate::node::share::keep::{self, Keeper, NEWS_MAX};
 use crate::node::share::{Hub, Parts, Peers};
@@ -233,7 +234,7 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         builder,
         dials: Dials::default(),
         listening: Vec::new(),
-        links: std::collections::BTreeMap::new(),
+        links: std::collections::BTreeSet::new(),
     };
     tasks.spawn(run.run());
     Ok(Node(Arc::new(Inner {

@@ -9,10 +9,76 @@ use crate::node::flow::engine::{Engine, describe};
 use crate::node::flow::interface::{Effect, Vault};
 use crate::node::flow::recent::Overlay;
 use crate::proto::chain::block::Block;
-use crate::proto::chain::{ChainState, NodeKeys, build, check};
+use crate::proto::chain::{ChainState, CheckedBlock, NodeKeys, Rejected, RuleError, build, check};
 use crate::proto::consensus::{Config, Consensus, Effect as Agreed, Input, Message};
+use crate::proto::log::entry::{Attest, Entry};
+use crate::proto::pool::Pool;
+
+/// What a block is checked against, or built on.
+pub(super) struct Rules<'a, V> {
+    chain: &'a ChainState,
+    overlay: Overlay<'a, V>,
+    pool: &'a Pool,
+}
+
+impl<V: Vault> Rules<'_, V> {
+    /// Checks that a block may be the next; `now` is the voter's clock, if it is not decided yet.
+    pub(super) fn check(
+        &self,
+        block: &Block,
+        now: Option<WallTime>,
+    ) -> Result<CheckedBlock, RuleError> {
+        let mut is_verified = |it: &Attest| self.pool.is_verified(it);
+        check(self.chain, &self.overlay, block, now, &mut is_verified)
+    }
+
+    /// Whether this node votes for a proposed block.
+    fn judge(&self, block: &Block, now: WallTime) -> bool {
+        let verdict = self.check(block, Some(now));
+        if let Err(error) = &verdict {
+            tracing::warn!(height = block.height(), %error, "refused a proposed block");
+        }
+        verdict.is_ok()
+    }
+
+    fn build(&self, now: WallTime, groups: Vec<Vec<Entry>>) -> (Option<Block>, Vec<Rejected>) {
+        let mut is_verified = |it: &Attest| self.pool.is_verified(it);
+        build(self.chain, &self.overlay, now, groups, &mut is_verified)
+    }
+}
 
 impl<V: Vault> Engine<V> {
+    /// What the next block is checked against.
+    pub(super) fn rules(&self) -> Rules<'_, V> {
+        Rules {
+            chain: &self.chain,
+            overlay: Overlay {
+                vault: &self.vault,
+                recent: &self.recent,
+            },
+            pool: &self.pool,
+        }
+    }
+
+    /// Agreement asks for a judgement of blocks while it runs.
+    fn consensus_and_rules(&mut self) -> (&mut Consensus, Rules<'_, V>) {
+        let Self {
+            consensus,
+            chain,
+            vault,
+            recent,
+            pool,
+            ..
+        } = self;
+        let overlay = Overlay { vault, recent };
+        let rules = Rules {
+            chain,
+            overlay,
+            pool,
+        };
+        (consensus, rules)
+    }
+
     pub(super) fn new_consensus(keys: &NodeKeys, state: &ChainState) -> Consensus {
         let (chain, params) = (*state.chain(), *state.params());
         Consensus::new(
@@ -47,7 +113,7 @@ impl<V: Vault> Engine<V> {
     }
 
     /// Proposals are not repeated: a member that connects gets ours of the running height.
-    pub(super) fn agreement_connected(&mut self, now: Time, peer: NodeId) {
+    pub(super) fn agreement_connected(&mut self, peer: NodeId) {
         if let Some(member) = self.chain.members().by_node(&peer) {
             let mut effects = Vec::new();
             self.consensus.resend(member.vote, &mut effects);
@@ -57,30 +123,13 @@ impl<V: Vault> Engine<V> {
                     self.send_to_member(&to, &message);
                 }
             }
-            let _ = now;
         }
     }
 
     pub(super) fn agreement(&mut self, now: Time, wall: WallTime, input: Input) {
         let mut effects = Vec::new();
-        let Self {
-            consensus,
-            chain,
-            vault,
-            recent,
-            pool,
-            ..
-        } = self;
-        let overlay = Overlay { vault, recent };
-        let mut judge = |block: &Block| {
-            let verdict = check(chain, &overlay, block, Some(wall), &mut |it| {
-                pool.is_verified(it)
-            });
-            if let Err(error) = &verdict {
-                tracing::warn!(height = block.height(), %error, "refused a proposed block");
-            }
-            verdict.is_ok()
-        };
+        let (consensus, rules) = self.consensus_and_rules();
+        let mut judge = |block: &Block| rules.judge(block, wall);
         consensus.handle(now, input, &mut judge, &mut effects);
         self.agreement_effects(now, wall, effects);
     }
@@ -133,22 +182,10 @@ impl<V: Vault> Engine<V> {
             self.out.push(Effect::ResetWal(height));
         }
         let mut effects = Vec::new();
-        let Self {
-            consensus,
-            chain,
-            vault,
-            recent,
-            pool,
-            ..
-        } = self;
-        let overlay = Overlay { vault, recent };
-        let mut judge = |block: &Block| {
-            check(chain, &overlay, block, Some(wall), &mut |it| {
-                pool.is_verified(it)
-            })
-            .is_ok()
-        };
-        consensus.start(now, height, chain.members(), &wal, &mut judge, &mut effects);
+        let (consensus, rules) = self.consensus_and_rules();
+        let members = rules.chain.members();
+        let mut judge = |block: &Block| rules.judge(block, wall);
+        consensus.start(now, height, members, &wal, &mut judge, &mut effects);
         self.agreement_effects(now, wall, effects);
     }
 
@@ -177,14 +214,7 @@ impl<V: Vault> Engine<V> {
                 }
                 Agreed::SendTo(to, message) => self.send_to_member(&to, &message),
                 Agreed::Decide { block, certificate } => {
-                    let overlay = Overlay {
-                        vault: &self.vault,
-                        recent: &self.recent,
-                    };
-                    let pool = &self.pool;
-                    let checked = check(&self.chain, &overlay, &block, None, &mut |it| {
-                        pool.is_verified(it)
-                    });
+                    let checked = self.rules().check(&block, None);
                     match checked {
                         Ok(checked) => self.apply(now, wall, checked, certificate),
                         Err(error) => self.out.push(Effect::Fatal(format!(
@@ -236,15 +266,7 @@ impl<V: Vault> Engine<V> {
 
     /// The block that we propose, if anything is eligible.
     fn build_block(&mut self, now: Time, wall: WallTime) -> Option<Block> {
-        let groups = self.eligible();
-        let overlay = Overlay {
-            vault: &self.vault,
-            recent: &self.recent,
-        };
-        let pool = &self.pool;
-        let (block, rejected) = build(&self.chain, &overlay, wall, groups, &mut |it| {
-            pool.is_verified(it)
-        });
+        let (block, rejected) = self.rules().build(wall, self.eligible());
         for it in rejected {
             tracing::info!(what = describe(&it.group), error = %it.error, "left out of the block");
             self.drop_group(now, wall, it);

@@ -16,8 +16,8 @@ use crate::net::Protocol;
 use crate::node::event::Event;
 use crate::node::flow::engine::Engine;
 use crate::node::flow::interface::{Effect, Vault};
-use crate::node::flow::recent::{Overlay, WAITING_MAX, Waiting};
-use crate::proto::chain::{Certificate, CheckedBlock, check};
+use crate::node::flow::recent::{WAITING_MAX, Waiting};
+use crate::proto::chain::{Certificate, CheckedBlock};
 use crate::proto::log::entry::Entry;
 use crate::proto::sync::{self, Decided};
 use crate::proto::{build, heads, hello};
@@ -79,15 +79,8 @@ impl<V: Vault> Engine<V> {
         it.certificate
             .verify(chain, &it.block.header, members)
             .map_err(|error| error.to_string())?;
-        let overlay = Overlay {
-            vault: &self.vault,
-            recent: &self.recent,
-        };
-        let pool = &self.pool;
-        let checked = check(&self.chain, &overlay, &it.block, None, &mut |attest| {
-            pool.is_verified(attest)
-        })
-        .map_err(|error| error.to_string())?;
+        let checked = self.rules().check(&it.block, None);
+        let checked = checked.map_err(|error| error.to_string())?;
         self.apply(now, wall, checked, it.certificate);
         Ok(())
     }

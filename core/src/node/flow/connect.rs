@@ -160,7 +160,7 @@ impl<V: Vault> Engine<V> {
         self.sync(now, wall, sync::Input::Joined { peer, base, tip });
         self.builds(now, wall, build::Input::Connected(peer));
         self.pool_connected(now, wall, peer);
-        self.agreement_connected(now, peer);
+        self.agreement_connected(peer);
         self.heads(now, heads::Input::Joined(peer));
     }
 

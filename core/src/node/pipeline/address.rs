@@ -3,6 +3,7 @@
 use url::{Host, Url};
 
 use crate::node::pipeline::error::PipelineError;
+use crate::proto::peers::is_public_ip;
 
 /// Reads the URL of an upstream.
 ///
@@ -42,6 +43,25 @@ pub(crate) fn redact(text: &str) -> String {
     let has_query = url.query().is_some();
     url.set_query(None);
     format!("{url}{}", if has_query { "?…" } else { "" })
+}
+
+/// Whether `url` may lead out of this machine and its network. Of a name only the resolver can say
+/// where it really leads.
+pub(crate) fn may_be_public(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(_)) => !is_loopback(url),
+        Some(Host::Ipv4(address)) => is_public_ip(address.into()),
+        Some(Host::Ipv6(address)) => is_public_ip(address.into()),
+        None => false,
+    }
+}
+
+/// Host and port, if that is not the scheme's.
+pub(crate) fn authority(url: &Url) -> String {
+    match (url.host_str(), url.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (host, _) => host.unwrap_or_default().to_owned(),
+    }
 }
 
 /// Whether `url` names this machine.

@@ -43,13 +43,19 @@ const IMAGE_BYTES_MAX: u64 = 512 << 30;
 /// Gets images.
 pub struct Images {
     client: Arc<Client>,
+    public: Arc<Client>,
     registries: Registries,
 }
 
 impl Images {
-    /// Asks the upstreams in `registries`.
-    pub fn new(client: Arc<Client>, registries: Registries) -> Self {
-        Self { client, registries }
+    /// Asks the upstreams in `registries` by means of `client`, and those that others than the
+    /// owner named by means of `public`, which reaches public addresses alone.
+    pub fn new(client: Arc<Client>, public: Arc<Client>, registries: Registries) -> Self {
+        Self {
+            client,
+            public,
+            registries,
+        }
     }
 
     /// Gets an image: of an index, the manifests for `platforms` (all if there are none).
@@ -114,9 +120,14 @@ impl Images {
     fn source<'a>(&'a self, name: &'a ImageName) -> Result<Source<'a>, PipelineError> {
         let registry = self.registries.find(name.registry())?;
         let repository = registry.repository(name.repository());
-        let tokens = Tokens::new(&self.client, &registry.url("", ""), &repository)?;
+        let client = if registry.is_named() {
+            &self.client
+        } else {
+            &self.public
+        };
+        let tokens = Tokens::new(client, &registry.url("", ""), &repository)?;
         Ok(Source {
-            client: &self.client,
+            client,
             registry,
             name,
             tokens,

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! * Plain `http` only on this machine and for hosts that the owner listed; never after `https`.
-//! * An upstream elsewhere cannot redirect to this machine.
+//! * An upstream elsewhere cannot redirect to this machine; see `reach` for peers' upstreams.
 //! * Credentials go to the host they are for, and do not follow redirects to another.
 //! * No compression: the bytes on the wire are the bytes that are hashed.
 
@@ -19,14 +19,18 @@ use std::time::Duration;
 
 use ureq::http::{HeaderMap, Response, header};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, Timeout};
 use url::Url;
 
 use crate::base::Time;
-use crate::node::pipeline::address::{is_loopback, parse_upstream, redact, without_credentials};
+use crate::node::pipeline::address::{
+    authority, is_loopback, may_be_public, parse_upstream, redact, without_credentials,
+};
 use crate::node::pipeline::error::PipelineError;
 use crate::node::pipeline::job::Cancel;
 use crate::node::pipeline::proxy::Proxies;
+use crate::node::pipeline::reach::{NotPublic, PublicResolver};
 use crate::node::pipeline::retry::{Patience, Retry, Setback, retry_after};
 use crate::node::pipeline::transfer::Pace;
 
@@ -55,6 +59,9 @@ pub struct HttpConfig {
     /// Hosts (with their port, if it is not 80) that may be asked without TLS. This machine
     /// always may.
     pub insecure: BTreeSet<String>,
+    /// Whether only public addresses may be asked. A proxy is asked wherever it is; it resolves
+    /// names itself, so that for them its own rules count.
+    pub public_only: bool,
 }
 
 impl Default for HttpConfig {
@@ -66,6 +73,7 @@ impl Default for HttpConfig {
             patience: Patience::default(),
             proxies: Proxies::default(),
             insecure: BTreeSet::new(),
+            public_only: false,
         }
     }
 }
@@ -320,12 +328,12 @@ impl Client {
             .iter()
             .find_map(|(text, agent)| (Some(text.as_str()) == proxy).then_some(agent))
             .unwrap_or(&self.direct);
-        agent.run(outgoing).map_err(|error| {
-            if is_hopeless(&error) {
-                failed(describe(error))
-            } else {
-                Failure::Again(Setback::broken(describe(error)))
+        agent.run(outgoing).map_err(|error| match error {
+            ureq::Error::Other(it) if it.is::<NotPublic>() => {
+                Failure::Final(PipelineError::Setup(it.to_string()))
             }
+            error if is_hopeless(&error) => failed(describe(error)),
+            error => Failure::Again(Setback::broken(describe(error))),
         })
     }
 
@@ -339,10 +347,10 @@ impl Client {
             );
             return Err(PipelineError::Unsupported(text));
         }
-        let authority = match (url.host_str(), url.port()) {
-            (Some(host), Some(port)) => format!("{host}:{port}"),
-            (host, _) => host.unwrap_or_default().to_owned(),
-        };
+        let authority = authority(url);
+        if self.config.public_only && !may_be_public(url) {
+            return Err(PipelineError::Setup(NotPublic(authority).to_string()));
+        }
         match url.scheme() {
             "https" => Ok(()),
             "http" if first.scheme() == "https" => Err(PipelineError::Unsupported(format!(
@@ -421,7 +429,8 @@ fn agent(config: &HttpConfig, proxy: Option<ureq::Proxy>) -> Agent {
         .root_certs(RootCerts::PlatformVerifier)
         .unversioned_rustls_crypto_provider(provider)
         .build();
-    Agent::config_builder()
+    let is_direct = proxy.is_none();
+    let agent = Agent::config_builder()
         .tls_config(tls)
         .proxy(proxy)
         .user_agent(concat!("kogge/", env!("CARGO_PKG_VERSION")))
@@ -436,8 +445,13 @@ fn agent(config: &HttpConfig, proxy: Option<ureq::Proxy>) -> Agent {
         .timeout_recv_response(Some(config.first_byte_timeout))
         .timeout_per_read(Some(config.stall_timeout))
         .timeout_per_write(Some(config.stall_timeout))
-        .build()
-        .new_agent()
+        .build();
+    if config.public_only && is_direct {
+        let (connector, resolver) = (DefaultConnector::new(), PublicResolver::default());
+        Agent::with_parts(agent, connector, resolver)
+    } else {
+        agent.new_agent()
+    }
 }
 
 fn network(method: &'static str, url: &str, problem: String) -> PipelineError {

@@ -38,6 +38,8 @@ pub enum Spec {
     },
     /// A released version of a Maven artifact.
     Maven {
+        /// The URL of the repository; the first that has it if `None`.
+        repository: Option<String>,
         /// Which.
         coordinates: Coordinates,
         /// Files beyond those that every version has; they must exist.

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use crate::base::{Algorithm, Digest, hex};
-use crate::node::pipeline::address::parse_upstream;
+use crate::node::pipeline::address::{parse_upstream, redact};
 use crate::node::pipeline::deposit::{Digests, Hasher};
 use crate::node::pipeline::error::PipelineError;
 use crate::node::pipeline::http::{Client, Request};
@@ -72,6 +72,29 @@ impl Maven {
             client,
             repositories,
         }
+    }
+
+    /// Asks the repository at `url` alone, which must be one of those that this node asks: whoever
+    /// wants a package, perhaps a peer, cannot make it ask others.
+    ///
+    /// # Errors
+    ///
+    /// [`PipelineError::Setup`] if it is another, which says what to configure.
+    pub fn only(&self, url: &str) -> Result<Self, PipelineError> {
+        let wanted = MavenRepository::from_url(url)?;
+        let is_wanted = |it: &&MavenRepository| {
+            let known = MavenRepository::from_url(&it.url);
+            known.is_ok_and(|it| it.id == wanted.id)
+        };
+        let Some(repository) = self.repositories.iter().find(is_wanted) else {
+            return Err(PipelineError::Setup(format!(
+                "{} is not among the repositories of this node; its owner can add it to \
+                 `maven.repositories` in the configuration",
+                redact(url)
+            )));
+        };
+        let repositories = vec![repository.clone()];
+        Ok(Self::new(self.client.clone(), repositories))
     }
 
     /// Gets a released version with its usual files and `extras`.

@@ -14,6 +14,7 @@ pub mod job;
 mod address;
 pub mod http;
 pub mod proxy;
+mod reach;
 pub mod retry;
 pub mod transfer;
 

@@ -3,7 +3,8 @@
 //! 1. What the owner configured.
 //! 2. For the default registry: what Docker, containerd or Podman on this machine are configured
 //!    with, else what a running Docker daemon says. No address is built into this program.
-//! 3. A label that is a host is its own address: `https`, or `http` on this machine.
+//! 3. A label that is a host is its own address, by `https`. Peers choose such labels, so only
+//!    public addresses are asked; the owner can configure others.
 //!
 //! Facts do not mention the address, only the label: nodes behind different mirrors agree.
 
@@ -14,9 +15,10 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use crate::node::pipeline::address::{is_loopback, parse_upstream};
+use crate::node::pipeline::address::{is_loopback, may_be_public, parse_upstream};
 use crate::node::pipeline::dockerd::default_registry;
 use crate::node::pipeline::error::PipelineError;
+use crate::node::pipeline::reach::NotPublic;
 use crate::proto::package::docker::DEFAULT_REGISTRY;
 
 /// Longest configuration file that is read. Unit: bytes.
@@ -30,6 +32,7 @@ const FILES_MAX: usize = 64;
 pub struct Registry {
     base: Url,
     prefix: String,
+    is_named: bool,
 }
 
 impl Registry {
@@ -50,7 +53,17 @@ impl Registry {
         base.set_path("");
         base.set_query(None);
         base.set_fragment(None);
-        Ok(Self { base, prefix })
+        Ok(Self {
+            base,
+            prefix,
+            is_named: true,
+        })
+    }
+
+    /// Whether this machine's configuration names it, so that it may be anywhere; otherwise
+    /// somebody asked for it, perhaps a peer.
+    pub(crate) fn is_named(&self) -> bool {
+        self.is_named
     }
 
     /// The repository's name at this address.
@@ -110,9 +123,6 @@ pub struct Registries {
     discovered: Option<Registry>,
     socket: PathBuf,
     own_ports: Vec<u16>,
-    /// Whether labels that name this machine are looked up. Off where others than the owner
-    /// may ask: they must not reach the services of this machine.
-    pub allow_loopback: bool,
 }
 
 impl Registries {
@@ -141,7 +151,6 @@ impl Registries {
             discovered,
             socket: files.socket.clone(),
             own_ports: own_ports.to_vec(),
-            allow_loopback: true,
         })
     }
 
@@ -163,13 +172,14 @@ impl Registries {
                 ))
             });
         }
-        let registry = Registry::parse(&address_of(label))?;
-        if is_loopback(&registry.base) && !self.allow_loopback {
-            return Err(PipelineError::Setup(format!(
-                "`{label}` is this machine; its owner can configure it as a registry"
-            )));
+        let registry = Registry::parse(&format!("https://{label}"))?;
+        if !may_be_public(&registry.base) {
+            return Err(PipelineError::Setup(NotPublic(label.into()).to_string()));
         }
-        Ok(registry)
+        Ok(Registry {
+            is_named: false,
+            ..registry
+        })
     }
 
     fn ask_docker(&self) -> Option<Registry> {
@@ -389,31 +399,42 @@ mod tests {
                 "https://quay.example:8443/v2/library/alpine/manifests/3",
             ),
             (
-                "localhost:5000",
-                "http://localhost:5000/v2/library/alpine/manifests/3",
-            ),
-            (
-                "[::1]:5000",
-                "http://[::1]:5000/v2/library/alpine/manifests/3",
+                "9.9.9.9:5000",
+                "https://9.9.9.9:5000/v2/library/alpine/manifests/3",
             ),
         ] {
             assert_eq!(manifest_url(&[], label), Ok(expected.into()), "{label}");
         }
-        let (_folder, files) = files(&[]);
-        let mut registries = Registries::new(&BTreeMap::new(), &files, &[]).unwrap();
-        registries.allow_loopback = false;
-        for label in ["localhost:5000", "127.0.0.1:2375", "[::1]:1"] {
-            assert_eq!(
-                registries.find(label).unwrap_err().code(),
-                "setup",
-                "{label}"
-            );
-        }
-        assert!(registries.find("quay.example").is_ok());
     }
 
     #[test]
-    fn configuration_comes_first_and_may_name_this_machine() {
+    fn a_label_does_not_lead_into_this_machine_or_its_network() {
+        for label in [
+            "localhost",
+            "localhost:5000",
+            "a.localhost",
+            "127.0.0.1:2375",
+            "127.1:2375",
+            "2130706433.:80",
+            "0x7f.1",
+            "0.0.0.0:80",
+            "[::1]:1",
+            "[::ffff:127.0.0.1]:80",
+            "[64:ff9b::7f00:1]",
+            "10.0.0.1",
+            "172.16.0.1:8443",
+            "192.168.1.1",
+            "100.64.0.1",
+            "169.254.169.254",
+            "[fe80::1]",
+            "[fd00:ec2::254]",
+        ] {
+            assert_eq!(manifest_url(&[], label), Err("setup"), "{label}");
+        }
+    }
+
+    #[test]
+    fn configuration_comes_first_and_may_name_any_machine() {
         let (_folder, files) = files(&[(
             "daemon.json",
             r#"{"registry-mirrors":["https://m.example"]}"#,
@@ -427,12 +448,21 @@ mod tests {
                 "Quay.Example".to_owned(),
                 "http://127.0.0.1:5000/v2/".to_owned(),
             ),
+            ("10.0.0.1".to_owned(), "https://10.0.0.1".to_owned()),
         ];
-        let mut registries = Registries::new(&configured.into(), &files, &[]).unwrap();
-        registries.allow_loopback = false;
+        let registries = Registries::new(&configured.into(), &files, &[]).unwrap();
         let url = |label| registries.find(label).unwrap().url("a/b", "x");
         assert_eq!(url("docker.io"), "https://cache.example/v2/hub/a/b/x");
         assert_eq!(url("quay.example"), "http://127.0.0.1:5000/v2/a/b/x");
+        assert_eq!(url("10.0.0.1"), "https://10.0.0.1/v2/a/b/x");
+        for (label, is_named) in [
+            ("docker.io", true),
+            ("10.0.0.1", true),
+            ("r.example", false),
+        ] {
+            let registry = registries.find(label).unwrap();
+            assert_eq!(registry.is_named(), is_named, "{label}");
+        }
 
         let unusable = [("a.example".to_owned(), "a.example".to_owned())];
         let error = Registries::new(&unusable.into(), &files, &[]).unwrap_err();

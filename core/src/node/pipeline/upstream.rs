@@ -21,9 +21,13 @@ impl Pipeline for Upstream {
                 platforms,
             } => self.images.fetch(reference, platforms, job),
             Spec::Maven {
+                repository,
                 coordinates,
                 extras,
-            } => self.maven.fetch(coordinates, extras, job),
+            } => match repository {
+                Some(url) => self.maven.only(url)?.fetch(coordinates, extras, job),
+                None => self.maven.fetch(coordinates, extras, job),
+            },
         }
     }
 }

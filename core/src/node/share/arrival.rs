@@ -22,7 +22,7 @@ pub(crate) struct Arrival {
     state: Mutex<State>,
     /// Groups came, or it ended: for readers.
     changed: Event,
-    /// A reader waits for another byte: for the driver.
+    /// A reader waits for another byte, or it ended: for the driver.
     wants: Event,
 }
 
@@ -67,11 +67,6 @@ impl Arrival {
 
     pub(crate) fn have(&self) -> Ranges {
         self.state().have.clone()
-    }
-
-    /// The byte that a reader waits for.
-    pub(crate) fn wanted(&self) -> Option<u64> {
-        self.state().wanted
     }
 
     /// How it ended, if it did.
@@ -147,6 +142,7 @@ impl Arrival {
         }
         self.state().end.get_or_insert(end);
         self.changed.notify(usize::MAX);
+        self.wants.notify(usize::MAX);
     }
 
     /// Waits until the byte at `offset` is readable; true if the artifact is in the store instead.
@@ -181,13 +177,18 @@ impl Arrival {
         }
     }
 
-    /// Waits until a reader wants another byte than `known`.
+    /// Waits until a reader wants another byte than `known`; `None` if it ended instead.
     pub(crate) async fn wanted_other_than(&self, known: Option<u64>) -> Option<u64> {
         loop {
             let wants = self.wants.listen();
-            let wanted = self.wanted();
-            if wanted != known {
-                return wanted;
+            {
+                let state = self.state();
+                if state.end.is_some() {
+                    return None;
+                }
+                if state.wanted != known {
+                    return state.wanted;
+                }
             }
             wants.await;
         }
@@ -248,4 +249,51 @@ impl Arrival {
 /// The groups of an artifact of `size` bytes that are not in `have`.
 pub(crate) fn missing(size: u64, have: &Ranges) -> u64 {
     group_count(size).saturating_sub(have.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Context, Poll, Wake};
+
+    use super::*;
+    use crate::store::{Options, Store};
+
+    #[derive(Default)]
+    struct Flag(AtomicBool);
+
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn the_driver_is_woken_by_a_reader_and_by_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path(), Options::default()).unwrap();
+        let (root, size) = (Blake3::of(b"abc"), 3);
+        let staging = store.blobs().begin(root, size).unwrap().unwrap();
+        let arrival = Arrival::new(root, size, Sha256::of(b"abc"), staging);
+        let (woken, idle) = (Arc::new(Flag::default()), Arc::new(Flag::default()).into());
+        let (waker, mut other) = (woken.clone().into(), Context::from_waker(&idle));
+        let mut context = Context::from_waker(&waker);
+        let is_woken = || woken.0.swap(false, Ordering::SeqCst);
+
+        let mut reader = pin!(arrival.wait_for(2));
+        let mut driver = pin!(arrival.wanted_other_than(None));
+        assert_eq!(driver.as_mut().poll(&mut context), Poll::Pending);
+        assert_eq!(reader.as_mut().poll(&mut other), Poll::Pending);
+        assert!(is_woken());
+        assert_eq!(driver.poll(&mut context), Poll::Ready(Some(2)));
+
+        let mut driver = pin!(arrival.wanted_other_than(Some(2)));
+        assert_eq!(driver.as_mut().poll(&mut context), Poll::Pending);
+        arrival.close(Err(FetchError::Closed));
+        assert!(is_woken());
+        assert_eq!(driver.poll(&mut context), Poll::Ready(None));
+        let closed = Poll::Ready(Err(FetchError::Closed));
+        assert_eq!(reader.poll(&mut other), closed);
+    }
 }

@@ -109,7 +109,7 @@ enum Turn {
     Answer(NodeId, Vec<Presence>),
     Durable(Result<Ranges, String>),
     Joined,
-    Wanted(Option<u64>),
+    Wanted(u64),
     Deadline,
     Closed,
 }
@@ -162,7 +162,7 @@ impl Driver {
             if !self.effects.is_empty() {
                 continue;
             }
-            self.sync();
+            self.sync().await;
             match self.turn().await {
                 Turn::Report(peer, report) => self.report(peer, report).await?,
                 Turn::Answer(source, answers) => {
@@ -177,11 +177,9 @@ impl Driver {
                 }
                 Turn::Durable(Err(problem)) => return Err(FetchError::Store(problem)),
                 Turn::Joined => self.ask_peers(),
-                Turn::Wanted(wanted) => {
-                    self.wanted = wanted;
-                    if let Some(offset) = wanted {
-                        self.feed(Input::Want { offset });
-                    }
+                Turn::Wanted(offset) => {
+                    self.wanted = Some(offset);
+                    self.feed(Input::Want { offset });
                 }
                 Turn::Deadline => {
                     let now = self.hub.clock.now();
@@ -194,9 +192,6 @@ impl Driver {
 
     async fn turn(&self) -> Turn {
         let joined = self.hub.joined.listen();
-        if self.arrival.end().is_some() {
-            return Turn::Closed;
-        }
         let report = async {
             match self.reports.1.recv().await {
                 Ok((peer, report)) => Turn::Report(peer, report),
@@ -217,7 +212,8 @@ impl Driver {
                 .map_or(Turn::Closed, Turn::Durable)
         };
         let other = async {
-            let wanted = async { Turn::Wanted(self.arrival.wanted_other_than(self.wanted).await) };
+            let wanted = self.arrival.wanted_other_than(self.wanted);
+            let wanted = async { wanted.await.map_or(Turn::Closed, Turn::Wanted) };
             let joined = async {
                 joined.await;
                 Turn::Joined
@@ -383,15 +379,16 @@ impl Driver {
     }
 
     /// Makes what was written survive a crash, in the background, a good piece at a time.
-    fn sync(&mut self) {
+    async fn sync(&mut self) {
         let is_last = missing(self.arrival.size(), &self.arrival.have()) == 0;
         if self.is_syncing || self.loose == 0 || (self.loose < CHECKPOINT_BYTES && !is_last) {
             return;
         }
         (self.is_syncing, self.loose) = (true, 0);
         let (arrival, done) = (self.arrival.clone(), self.durable.0.clone());
-        self.hub.pool.detach(move || {
+        let sync = move || {
             let _ = done.try_send(arrival.checkpoint().map_err(|it| it.to_string()));
-        });
+        };
+        self.hub.pool.detach(sync).await;
     }
 }

@@ -107,8 +107,12 @@ impl Builds {
 
     /// What to store, so that unfinished builds survive a restart: see [`Input::Restored`].
     pub fn pending(&self) -> impl Iterator<Item = Pending> {
-        let unfinished = self.builds.values().filter(|it| !it.state.is_final());
-        unfinished.map(|it| it.pending(&self.config.node))
+        self.unfinished().map(|it| it.pending(&self.config.node))
+    }
+
+    /// How many builds are not finished.
+    pub fn unfinished_len(&self) -> usize {
+        self.unfinished().count()
     }
 
     /// Takes an input. `wall` goes into messages and attestations and decides nothing here.
@@ -150,24 +154,22 @@ impl Builds {
 
     /// When [`Builds::expire`] has something to do.
     pub fn next_deadline(&self) -> Option<Time> {
-        let unfinished = self.builds.values().filter(|it| !it.state.is_final());
-        unfinished.map(|it| it.deadline).min()
+        self.unfinished().map(|it| it.deadline).min()
     }
 
     /// Ends the builds whose time is over.
     pub fn expire(&mut self, now: Time, wall: WallTime, out: &mut Vec<Effect>) {
-        let is_due = |it: &Record| !it.state.is_final() && it.deadline <= now;
-        let due: Vec<BuildId> = self
-            .builds
-            .values()
-            .filter(|it| is_due(it))
-            .map(|it| it.id)
-            .collect();
+        let due = self.unfinished().filter(|it| it.deadline <= now);
+        let due: Vec<BuildId> = due.map(|it| it.id).collect();
         for id in due {
             self.give_up(now, id, out);
         }
         self.run_next(now, wall, out);
         self.tell_changes(out);
+    }
+
+    fn unfinished(&self) -> impl Iterator<Item = &Record> {
+        self.builds.values().filter(|it| !it.state.is_final())
     }
 
     pub(crate) fn is_authorized(&self) -> bool {
@@ -304,11 +306,7 @@ impl Builds {
 
     /// Tells a new peer what is going on.
     fn tell(&self, peer: NodeId, out: &mut Vec<Effect>) {
-        let mut active: Vec<&Record> = self
-            .builds
-            .values()
-            .filter(|it| !it.state.is_final())
-            .collect();
+        let mut active: Vec<&Record> = self.unfinished().collect();
         active.sort_by_key(|it| std::cmp::Reverse(it.touched));
         for record in active.into_iter().take(SYNC_BUILDS_MAX) {
             let request = BuildMessage::Request(record.request.clone());
@@ -351,14 +349,9 @@ impl Builds {
     /// Makes a record if there is room.
     fn insert(&mut self, now: Time, from: NodeId, request: BuildRequest) -> bool {
         let own = self.config.node;
-        let active = |it: &&Record| !it.state.is_final();
-        let remote = self
-            .builds
-            .values()
-            .filter(active)
-            .filter(|it| it.from != own);
-        let by_peer = remote.clone().filter(|it| it.from == from).count();
-        if from != own && (REMOTE_ACTIVE_MAX <= remote.count() || PEER_ACTIVE_MAX <= by_peer) {
+        let remote = || self.unfinished().filter(|it| it.from != own);
+        let by_peer = remote().filter(|it| it.from == from).count();
+        if from != own && (REMOTE_ACTIVE_MAX <= remote().count() || PEER_ACTIVE_MAX <= by_peer) {
             return false;
         }
         if BUILDS_MAX <= self.builds.len() {

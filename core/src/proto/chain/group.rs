@@ -17,7 +17,7 @@ use crate::proto::chain::state::ChainState;
 use crate::proto::log::entry::{
     AddArtifact, AddNode, Attest, BindTag, Entry, RemoveArtifact, RemoveNode, package_subject,
 };
-use crate::proto::package::{Purl, PurlError};
+use crate::proto::package::{ImageName, Pointer, Purl, PurlError};
 
 /// A registry, a repository and a tag.
 type TagName = (String, String, String);
@@ -156,12 +156,10 @@ impl<'a> Body<'a> {
             tag.repository.clone(),
             tag.tag.clone(),
         );
+        check_tag(tag)?;
         let bound = self.ledger.tag(&tag.registry, &tag.repository, &tag.tag);
         if bound.is_some_and(|it| it.digest == tag.digest) {
-            return Err(RuleError::AlreadyLogged(format!(
-                "{}/{}:{}",
-                tag.registry, tag.repository, tag.tag
-            )));
+            return Err(RuleError::AlreadyLogged(full_name(tag)));
         }
         if self.tags.contains(&name) {
             return Err(RuleError::Repeated("tag"));
@@ -252,6 +250,24 @@ fn check_purl(text: &str) -> Result<(), PurlError> {
         purl: purl.as_str().to_owned(),
         wanted: "version of a package",
     })
+}
+
+/// A second spelling of an image would be a second tag.
+fn check_tag(tag: &BindTag) -> Result<(), RuleError> {
+    let name = ImageName::new(&tag.registry, &tag.repository);
+    let is_canonical = |it: ImageName| {
+        (it.registry(), it.repository()) == (tag.registry.as_str(), tag.repository.as_str())
+    };
+    let is_tag = matches!(tag.tag.parse(), Ok(Pointer::Tag(_)));
+    if is_tag && name.is_ok_and(is_canonical) {
+        Ok(())
+    } else {
+        Err(RuleError::Tag(full_name(tag)))
+    }
+}
+
+fn full_name(tag: &BindTag) -> String {
+    format!("{}/{}:{}", tag.registry, tag.repository, tag.tag)
 }
 
 fn attests_of(group: &[Entry]) -> Vec<&Attest> {

@@ -95,6 +95,9 @@ pub enum RuleError {
     /// The package is not named as the log names it: one package, one name.
     #[error(transparent)]
     Purl(#[from] PurlError),
+    /// The tag is not named as the log names it: one image, one name.
+    #[error("`{0}` is not how the log names a tag; want `registry/repository:tag` in full")]
+    Tag(String),
     /// Files of a package are unsorted, repeated, or differ in builder, time or publication.
     #[error("the files of `{0}` are unsorted, repeated, or not of one submission")]
     Files(String),

@@ -17,11 +17,7 @@ pub fn is_address(text: &str) -> bool {
 pub fn is_public(text: &str) -> bool {
     let mut parts = text.split('/').skip(1);
     match (parts.next(), parts.next()) {
-        (Some("ip4" | "ip6"), Some(ip)) => match ip.parse() {
-            Ok(IpAddr::V4(ip)) => is_public_v4(ip),
-            Ok(IpAddr::V6(ip)) => is_public_v6(ip),
-            Err(_) => false,
-        },
+        (Some("ip4" | "ip6"), Some(ip)) => ip.parse().is_ok_and(is_public_ip),
         (Some("dns" | "dns4" | "dns6" | "dnsaddr"), Some(name)) => {
             name.contains('.') && !name.ends_with(".local") && !name.ends_with(".localhost")
         }
@@ -29,9 +25,20 @@ pub fn is_public(text: &str) -> bool {
     }
 }
 
+/// Whether an IP address is neither for private, local, special nor documentation use. Of an IPv6
+/// address that stands for an IPv4 address, that one counts.
+pub fn is_public_ip(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => is_public_v4(ip),
+        IpAddr::V6(ip) => is_public_v6(ip),
+    }
+}
+
 fn is_public_v4(ip: Ipv4Addr) -> bool {
-    let [a, b, ..] = ip.octets();
+    let [a, b, c, _] = ip.octets();
     let is_shared = a == 100 && (64..128).contains(&b); // RFC 6598: carrier-grade NAT.
+    let is_benchmark = a == 198 && b & 0xfe == 18; // RFC 2544.
+    let is_protocol = (a, b, c) == (192, 0, 0); // RFC 6890.
     !(ip.is_private()
         || ip.is_loopback()
         || ip.is_link_local()
@@ -39,6 +46,8 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         || ip.is_documentation()
         || ip.is_multicast()
         || is_shared
+        || is_benchmark
+        || is_protocol
         || a == 0
         || a >= 240)
 }
@@ -47,10 +56,17 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
     if let Some(ip) = ip.to_ipv4_mapped() {
         return is_public_v4(ip);
     }
-    let [a, b, ..] = ip.segments();
-    let is_documentation = a == 0x2001 && b == 0xdb8; // RFC 3849.
-    // RFC 4291, 2.4: global unicast is 2000::/3.
-    (0x2000..0x4000).contains(&a) && !is_documentation
+    let v4 = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        is_public_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    match ip.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low), // RFC 6052: NAT64.
+        [0x2002, high, low, ..] => v4(high, low),               // RFC 3056: 6to4.
+        [0x2001, 0..0x200, ..] => false,                        // RFC 2928: protocols, Teredo.
+        [0x2001, 0xdb8, ..] | [0x3fff, 0..0x1000, ..] => false, // RFC 3849, RFC 9637.
+        [a, ..] => (0x2000..0x4000).contains(&a), // RFC 4291, 2.4: global unicast is 2000::/3.
+    }
 }
 
 #[cfg(test)]
@@ -75,6 +91,21 @@ mod tests {
             ("/ip6/fe80::1/tcp/4001", false),
             ("/ip6/fd00::1/tcp/4001", false),
             ("/ip6/::ffff:10.0.0.1/tcp/4001", false),
+            ("/ip6/::ffff:9.9.9.9/tcp/4001", true),
+            ("/ip6/64:ff9b::9.9.9.9/tcp/4001", true),
+            ("/ip6/64:ff9b::10.0.0.1/tcp/4001", false),
+            ("/ip6/2002:909:909::1/tcp/4001", true),
+            ("/ip6/2002:7f00:1::1/tcp/4001", false),
+            ("/ip6/2001::1/tcp/4001", false),
+            ("/ip6/2001:db8::1/tcp/4001", false),
+            ("/ip6/3fff::1/tcp/4001", false),
+            ("/ip6/::/tcp/4001", false),
+            ("/ip6/ff02::1/tcp/4001", false),
+            ("/ip4/198.19.0.1/tcp/4001", false),
+            ("/ip4/192.0.0.170/tcp/4001", false),
+            ("/ip4/172.16.0.1/tcp/4001", false),
+            ("/ip4/169.254.169.254/tcp/80", false),
+            ("/ip4/255.255.255.255/tcp/4001", false),
             ("/dns/localhost/tcp/4001", false),
             ("/dns/printer.local/tcp/4001", false),
             ("/unix/tmp", false),

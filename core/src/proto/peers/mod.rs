@@ -14,7 +14,7 @@ pub mod score;
 #[cfg(test)]
 mod tests;
 
-pub use address::{ADDRESS_BYTES_MAX, is_address, is_public};
+pub use address::{ADDRESS_BYTES_MAX, is_address, is_public, is_public_ip};
 pub use book::{BOOK_BYTES_MAX, Book, Source};
 pub use dial::{Config, Dialer};
 pub use event::{Effect, Input, Seed};

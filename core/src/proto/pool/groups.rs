@@ -1,12 +1,13 @@
 //! The waiting groups, with the indexes that keep every question cheap.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::base::{ChainId, NodeId, Subject, Time, WallTime};
 use crate::proto::chain::member::MemberSet;
 use crate::proto::log::entry::{Attest, Entry};
 use crate::proto::pool::asks::Ask;
+use crate::proto::pool::done::{Done, FOR_EVER};
 use crate::proto::pool::group::{Group, Rank};
 use crate::proto::pool::message::{Have, Signers};
 
@@ -19,15 +20,6 @@ pub(crate) const BYTES_MAX: usize = 64 << 20;
 
 /// How long a group waits for a block.
 pub(crate) const AGE_MAX: Duration = Duration::from_secs(3_600);
-
-/// Most groups that are remembered after they left, so that late messages do not bring them back.
-const DONE_MAX: usize = 8_192;
-
-/// How long they are remembered: a tag may be bound to the same digest again later.
-const DONE_AGE: Duration = Duration::from_secs(600);
-
-/// The group is in the log: no attestation is of use.
-const FOR_EVER: WallTime = WallTime::from_millis(u64::MAX);
 
 /// A group, as far as it is known.
 #[derive(Clone, Debug)]
@@ -74,9 +66,7 @@ pub(crate) struct Groups {
     agreed: BTreeSet<u64>,
     pub(crate) asks: BTreeSet<(Time, Subject)>,
     usage: BTreeMap<NodeId, Usage>,
-    /// Up to which time attestations are of no use any more; for ever if the group is in the log.
-    done: BTreeMap<Subject, WallTime>,
-    done_order: VecDeque<(Time, Subject)>,
+    done: Done,
 }
 
 impl Item {
@@ -114,8 +104,7 @@ impl Groups {
             agreed: BTreeSet::new(),
             asks: BTreeSet::new(),
             usage: BTreeMap::new(),
-            done: BTreeMap::new(),
-            done_order: VecDeque::new(),
+            done: Done::default(),
         }
     }
 
@@ -189,12 +178,12 @@ impl Groups {
     /// Forgets a group that is in the log, or that the rules will never let in.
     pub(crate) fn finish(&mut self, now: Time, subject: Subject) {
         self.remove(&subject);
-        self.remember(now, subject, FOR_EVER);
+        self.done.remember(now, subject, FOR_EVER);
     }
 
     /// Forgets what was said up to `until`, because what it would replace in the log is as late.
     pub(crate) fn drop_until(&mut self, now: Time, subject: Subject, until: WallTime) {
-        self.remember(now, subject, until);
+        self.done.remember(now, subject, until);
         self.unindex(&subject);
         let Some(item) = self.items.get_mut(&subject) else {
             return;
@@ -218,25 +207,7 @@ impl Groups {
 
     /// Whether an attestation of this time came too late.
     pub(crate) fn is_done(&self, subject: &Subject, time: WallTime) -> bool {
-        self.done.get(subject).is_some_and(|until| time <= *until)
-    }
-
-    fn remember(&mut self, now: Time, subject: Subject, until: WallTime) {
-        match self.done.insert(subject, until) {
-            None => self.done_order.push_back((now, subject)),
-            Some(before) => {
-                self.done.insert(subject, before.max(until));
-            }
-        }
-        let is_over = |it: &Self| {
-            let oldest = it.done_order.front();
-            oldest.is_some_and(|it| it.0 + DONE_AGE <= now) || DONE_MAX < it.done_order.len()
-        };
-        while is_over(self) {
-            if let Some((_, subject)) = self.done_order.pop_front() {
-                self.done.remove(&subject);
-            }
-        }
+        self.done.is_late(subject, time)
     }
 
     /// The rules refused a group in this moment.

@@ -466,6 +466,7 @@ fn is_final(error: &RuleError) -> bool {
         | RuleError::Entry { .. }
         | RuleError::Stray(_)
         | RuleError::Purl(_)
+        | RuleError::Tag(_)
         | RuleError::Files(_)
         | RuleError::AlreadyLogged(_)
         | RuleError::Conflict { .. }

@@ -5,6 +5,7 @@
 
 mod asks;
 mod changes;
+mod done;
 pub mod group;
 mod groups;
 #[cfg(test)]

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::base::Blake3;
 use crate::node::pipeline::registries::RegistryFiles;
-use crate::node::pipeline::testing::{Bench, Received, Reply, Server, client};
+use crate::node::pipeline::testing::{Bench, Received, Reply, Server, client, client_with};
 use crate::proto::package::oci::{DOCKER_LIST, OCI_INDEX, OCI_MANIFEST};
 
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -93,7 +93,8 @@ fn images(server: &Server) -> Images {
     };
     let configured = [("registry.example".to_owned(), server.url(""))];
     let registries = Registries::new(&configured.into(), &files, &[]).unwrap();
-    Images::new(Arc::new(client()), registries)
+    let public = client_with(|it| it.public_only = true);
+    Images::new(Arc::new(client()), Arc::new(public), registries)
 }
 
 fn fetch(
@@ -381,4 +382,21 @@ fn what_is_no_image_is_refused() {
     let error = fetch(&serve(shelf), digest_of(&root), &[], &Bench::default()).unwrap_err();
     assert_eq!(error.code(), "malformed");
     assert!(error.to_string().contains("schema 1"), "{error}");
+}
+
+#[test]
+fn who_asks_for_an_image_cannot_choose_a_private_registry() {
+    let mut shelf = Shelf::default();
+    two_platforms(&mut shelf);
+    let server = serve(shelf);
+    let port = server.url("").rsplit(':').next().unwrap().to_owned();
+    for label in [server.authority(), format!("localhost:{port}")] {
+        let reference = ImageReference {
+            name: ImageName::new(&label, "team/app").unwrap(),
+            pointer: Pointer::Tag("1.0".into()),
+        };
+        let fetched = images(&server).fetch(&reference, &[], &Bench::default().job());
+        assert_eq!(fetched.unwrap_err().code(), "setup", "{label}");
+    }
+    assert_eq!(server.lines(), Vec::<String>::new());
 }

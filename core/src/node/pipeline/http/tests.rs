@@ -296,3 +296,32 @@ fn a_client_can_be_shared_by_threads() {
     fn assert_shared<T: Send + Sync>(_: &T) {}
     assert_shared(&Arc::new(client()));
 }
+
+#[test]
+fn a_client_for_peers_wishes_reaches_public_addresses_alone() {
+    let server = Server::start(|_| Reply::ok("secret"));
+    let client = client_with(|it| it.public_only = true);
+    let port = server.url("/").rsplit(':').next().unwrap().to_owned();
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "10.0.0.1",
+        "169.254.169.254",
+        "[::1]",
+    ] {
+        let error = get(&client, &format!("http://{host}:{port}")).unwrap_err();
+        assert_eq!(error.code(), "setup", "{host}");
+        // Also as the goal of a redirect.
+        let (first, goal) = ("https://a.example/", format!("https://{host}:{port}"));
+        let (first, goal) = (Url::parse(first).unwrap(), Url::parse(&goal).unwrap());
+        assert!(client.check_target(&first, &goal).is_err(), "{host}");
+    }
+    // A name that passes every look at the URL and resolves to this machine.
+    let url = Url::parse(&format!("http://localhost:{port}")).unwrap();
+    let exchange = client.exchange("GET", &url, &request(url.as_str()), None, None);
+    let Err(Failure::Final(error)) = exchange else {
+        panic!("it was asked, or would be asked again");
+    };
+    assert_eq!(error.code(), "setup");
+    assert_eq!(server.lines(), Vec::<String>::new());
+}

@@ -269,3 +269,19 @@ fn a_repository_given_by_url_is_named_by_host_and_path() {
         "setup"
     );
 }
+
+#[test]
+fn who_asks_for_a_package_chooses_among_the_nodes_repositories() {
+    let (first, second, other) = (serve(lib()), serve(lib()), serve(lib()));
+    let repositories = vec![repository("one", &first), repository("two", &second)];
+    let maven = Maven::new(Arc::new(client()), repositories);
+    let coordinates = "org.example:lib:1.0".parse().unwrap();
+    let fetch = |server: &Server| {
+        let only = maven.only(&server.url("/m2"))?;
+        only.fetch(&coordinates, &[], &Bench::default().job())
+    };
+    assert!(fetch(&second).is_ok());
+    assert_eq!(fetch(&other).unwrap_err().code(), "setup");
+    assert_eq!((first.lines().len(), other.lines().len()), (0, 0));
+    assert!(!second.lines().is_empty());
+}

@@ -5,8 +5,8 @@ use crate::base::{Sha256, WallTime};
 use crate::proto::chain::consent::publish;
 use crate::proto::chain::member::NodeKeys;
 use crate::proto::chain::testing::{
-    GENESIS_TIME, MemoryChain, artifact, node_keys, package, package_of, remove_artifact, tag,
-    tag_at,
+    GENESIS_TIME, MemoryChain, artifact, attested, node_keys, package, package_of, remove_artifact,
+    tag, tag_at,
 };
 
 const PURL: &str = "pkg:maven/a/a@1";
@@ -294,5 +294,51 @@ fn a_package_has_one_name() {
     }
     for purl in ["pkg:maven/g/a", "pkg:x", "pkg:generic/a@1%0A"] {
         assert!(matches!(verdict(purl), Err(RuleError::Purl(_))), "{purl}");
+    }
+}
+
+#[test]
+fn a_tag_has_one_name() {
+    let chain = MemoryChain::new(1);
+    let verdict = |registry: &str, repository: &str, name: &str| {
+        let signers = nodes([0]);
+        let mut group = tag(chain.state.chain(), name, Sha256([1; 32]), &signers);
+        let Entry::BindTag(mut bind) = group.remove(0) else {
+            panic!("a binding comes first");
+        };
+        (bind.registry, bind.repository) = (registry.into(), repository.into());
+        let (subject, heads) = (bind.subject(), vec![Entry::BindTag(bind)]);
+        let group = attested(chain.state.chain(), heads, subject, &signers, GENESIS_TIME);
+        verdict(&chain, &group)
+    };
+    for (registry, repository, tag) in [
+        ("docker.io", "library/alpine", "3.20"),
+        ("localhost:5000", "alpine", "_T-1.0"),
+        ("[::1]:5000", "a/b-c/d__e", "latest"),
+    ] {
+        assert_eq!(verdict(registry, repository, tag), Ok(()), "{registry}");
+    }
+    let long = "x".repeat(129);
+    for (registry, repository, tag) in [
+        ("docker.io", "alpine", "1"),
+        ("Quay.example", "a/b", "1"),
+        ("quay", "a/b", "1"),
+        ("", "a/b", "1"),
+        ("quay.example/a", "b", "1"),
+        ("user@quay.example", "a/b", "1"),
+        ("quay.example:", "a/b", "1"),
+        ("quay.example", "", "1"),
+        ("quay.example", "A/b", "1"),
+        ("quay.example", "a//b", "1"),
+        ("quay.example", "../b", "1"),
+        ("quay.example", "a/b", ""),
+        ("quay.example", "a/b", ".1"),
+        ("quay.example", "a/b", "1 "),
+        ("quay.example", "a/b", "sha256:00"),
+        ("quay.example", "a/b", &*long),
+    ] {
+        let expected = RuleError::Tag(format!("{registry}/{repository}:{tag}"));
+        let refused = verdict(registry, repository, tag);
+        assert_eq!(refused, Err(expected), "{registry}/{repository}:{tag}");
     }
 }
