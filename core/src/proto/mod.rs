@@ -10,8 +10,8 @@
 //! know each other: `node/flow` connects the effect of one to the input of another.
 //!
 //! *Calculations*, which any machine may use: [`log`], [`chain`], [`package`], [`schedule`],
-//! [`limit`]. *Machines*: [`hello`], [`peers`], [`sync`], [`pool`], [`build`], [`consensus`],
-//! [`exchange`], [`heads`].
+//! [`limit`], [`judgement`]. *Machines*: [`hello`], [`peers`], [`sync`], [`pool`], [`build`],
+//! [`consensus`], [`exchange`], [`heads`].
 
 pub mod build;
 pub mod chain;
@@ -19,6 +19,7 @@ pub mod consensus;
 pub mod exchange;
 pub mod heads;
 pub mod hello;
+pub mod judgement;
 pub mod limit;
 pub mod log;
 pub mod package;

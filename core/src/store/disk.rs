@@ -1,6 +1,6 @@
 //! The steps by which the store changes the disk, and the hook that lets tests fail each of them.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -133,6 +133,18 @@ pub(crate) fn private_file() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).mode(0o600);
     options
+}
+
+/// Opens or creates a private file and tries to lock it for as long as it is open; false if
+/// somebody else has locked it.
+pub(crate) fn open_locked(path: &Path) -> Result<(File, bool), StoreError> {
+    let fail = |it: io::Error| StoreError::at("lock", path, &it);
+    let file = private_file().truncate(false).open(path).map_err(fail)?;
+    match file.try_lock() {
+        Ok(()) => Ok((file, true)),
+        Err(TryLockError::WouldBlock) => Ok((file, false)),
+        Err(TryLockError::Error(it)) => Err(fail(it)),
+    }
 }
 
 /// The file's content, or `None` if there is no such file.

@@ -76,22 +76,15 @@ impl DataDir {
 fn lock(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join("lock");
     let fail = |it: std::io::Error| StoreError::at("lock", &path, &it);
-    let mut file = disk::private_file()
-        .truncate(false)
-        .open(&path)
-        .map_err(fail)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(std::fs::TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            let read = (&file).take(16).read_to_string(&mut text);
-            let pid = read.ok().and_then(|_| text.trim().parse().ok());
-            return Err(StoreError::Locked {
-                dir: dir.to_owned(),
-                pid,
-            });
-        }
-        Err(std::fs::TryLockError::Error(it)) => return Err(fail(it)),
+    let (mut file, is_locked) = disk::open_locked(&path)?;
+    if !is_locked {
+        let mut text = String::new();
+        let read = (&file).take(16).read_to_string(&mut text);
+        let pid = read.ok().and_then(|_| text.trim().parse().ok());
+        return Err(StoreError::Locked {
+            dir: dir.to_owned(),
+            pid,
+        });
     }
     file.set_len(0)
         .and_then(|()| file.rewind())

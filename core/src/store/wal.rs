@@ -58,17 +58,9 @@ impl Wal {
     /// Opens or creates the journal and cuts off a torn tail.
     pub(crate) fn open(env: &Arc<Environment>) -> Result<Self, StoreError> {
         let path = env.dir().join("wal");
-        let fail = |it: std::io::Error| StoreError::at("open", &path, &it);
-        let file = disk::private_file()
-            .truncate(false)
-            .open(&path)
-            .map_err(fail)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(StoreError::Busy("the consensus journal is open already"));
-            }
-            Err(std::fs::TryLockError::Error(it)) => return Err(fail(it)),
+        let (file, is_locked) = disk::open_locked(&path)?;
+        if !is_locked {
+            return Err(StoreError::Busy("the consensus journal is open already"));
         }
         env.disk().sync_folder(PART, env.dir())?;
         let mut wal = Self {

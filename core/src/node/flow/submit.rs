@@ -4,6 +4,7 @@
 //! owner or peer: request ─► builds ─► RunBuild ─► result ─► attested group ─► pool ─► eligible
 //! ```
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use crate::base::{NodeId, Sha256, Time, WallTime};
@@ -18,6 +19,7 @@ use crate::proto::chain::consent::sign_readiness;
 use crate::proto::chain::rules::ENTRIES_MAX;
 use crate::proto::chain::{ChainState, Ledger, MemberSet, NodeKeys, Rejected};
 use crate::proto::heads::{self, Verdict};
+use crate::proto::judgement::Judgement;
 use crate::proto::log::entry::Entry;
 use crate::proto::pool::{self, Change, Pool, PoolMessage, Ready};
 
@@ -89,6 +91,18 @@ impl<V: Vault> Engine<V> {
         }
     }
 
+    /// Keeps what a message was worth for whoever gave it to a machine, and blames who forged it.
+    fn judge<E: Display>(&mut self, now: Time, peer: NodeId, what: &str, judgement: Judgement<E>) {
+        self.judged = match judgement {
+            Judgement::Accept => Verdict::Accept,
+            Judgement::Ignore => Verdict::Ignore,
+            Judgement::Reject(error) => {
+                self.fault(now, peer, format!("{what}: {error}"));
+                Verdict::Reject
+            }
+        };
+    }
+
     /// Returns why the owner's request was refused, if `input` is one and it was.
     pub(super) fn builds(
         &mut self,
@@ -128,14 +142,7 @@ impl<V: Vault> Engine<V> {
                 }
                 Building::Refused(_, it) => refusal = Some(it),
                 Building::Judge(peer, judgement) => {
-                    self.judged = match judgement {
-                        build::Judgement::Accept => Verdict::Accept,
-                        build::Judgement::Ignore => Verdict::Ignore,
-                        build::Judgement::Reject(error) => {
-                            self.fault(now, peer, format!("build message: {error}"));
-                            Verdict::Reject
-                        }
-                    };
+                    self.judge(now, peer, "build message", judgement);
                 }
             }
         }
@@ -333,14 +340,7 @@ impl<V: Vault> Engine<V> {
                     self.send(peer, Protocol::Pool, message.to_bytes());
                 }
                 pool::Effect::Judge(peer, judgement) => {
-                    self.judged = match judgement {
-                        pool::Judgement::Accept => Verdict::Accept,
-                        pool::Judgement::Ignore => Verdict::Ignore,
-                        pool::Judgement::Reject(error) => {
-                            self.fault(now, peer, format!("pool message: {error}"));
-                            Verdict::Reject
-                        }
-                    };
+                    self.judge(now, peer, "pool message", judgement);
                 }
                 pool::Effect::Refused(error) => {
                     tracing::debug!(%error, "a submission was not taken");

@@ -101,16 +101,8 @@ pub enum Input {
     Restored(Pending),
 }
 
-/// What a received message was worth; tells gossip whether to pass it on.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Judgement {
-    /// News: pass it on.
-    Accept,
-    /// Known, late, or beyond a limit: do not pass it on, do not blame the peer.
-    Ignore,
-    /// Forged: do not pass it on, blame the peer.
-    Reject(MessageError),
-}
+/// What a received message was worth.
+pub type Judgement = crate::proto::judgement::Judgement<MessageError>;
 
 /// Why the owner's request was not taken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]

@@ -118,13 +118,7 @@ mod tests {
         });
         let big = package_of(&id, files.collect(), &signers);
         let groups = [big.clone(), small("a"), small("b"), small("c"), small("d")];
-        let (block, rejected) = build(
-            &chain.state,
-            &chain.ledger,
-            GENESIS_TIME,
-            groups,
-            &mut |_| false,
-        );
+        let (block, rejected) = chain.build_and_reject(groups);
         let block = block.unwrap();
         assert_eq!(chain.check(&block).unwrap().groups().count(), 3);
         assert_eq!(rejected.len(), 1);
@@ -137,13 +131,7 @@ mod tests {
         let chain = MemoryChain::new(1);
         let foreign = package(chain.state.chain(), "pkg:maven/a/a@1", "", &[node_keys(7)]);
         let groups = [Vec::new(), foreign];
-        let (block, rejected) = build(
-            &chain.state,
-            &chain.ledger,
-            GENESIS_TIME,
-            groups,
-            &mut |_| false,
-        );
+        let (block, rejected) = chain.build_and_reject(groups);
         assert_eq!(block, None);
         assert_eq!(rejected.len(), 2);
     }

@@ -70,25 +70,11 @@ fn block_at(state: &ChainState, ledger: &dyn Ledger, height: u64) -> Option<Bloc
 mod tests {
     use super::*;
     use crate::proto::chain::group::Body;
-    use crate::proto::chain::member::NodeKeys;
+    use crate::proto::chain::group::tests::{append, nodes, verdict};
     use crate::proto::chain::testing::{
         GENESIS_TIME, MemoryChain, add_node, node_keys, package, remove_node,
     };
     use crate::proto::log::entry::{Attest, Entry};
-
-    fn nodes<const N: usize>(numbers: [u8; N]) -> [NodeKeys; N] {
-        numbers.map(node_keys)
-    }
-
-    fn verdict(chain: &MemoryChain, group: &[Entry]) -> Result<(), RuleError> {
-        let mut unknown = |_: &Attest| false;
-        Body::new(&chain.state, GENESIS_TIME, &chain.ledger, &mut unknown).add(group)
-    }
-
-    fn append(chain: &mut MemoryChain, group: Vec<Entry>) {
-        let block = chain.build([group]).unwrap();
-        chain.append(&block).unwrap();
-    }
 
     #[test]
     fn members_come_and_go_by_a_quorum_of_admins_one_at_a_time() {

@@ -295,4 +295,4 @@ pub fn verify_attest(state: &ChainState, attest: &Attest) -> Result<(), Signatur
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{Blake3, BlockId, ChainId, Sha256, Subject, WallTime};
 use crate::proto::chain::block::{Block, Certificate, CommitSignature};
-use crate::proto::chain::build::build;
+use crate::proto::chain::build::{Rejected, build};
 use crate::proto::chain::check::{CheckedBlock, check};
 use crate::proto::chain::consent::{Consent, sign_readiness};
 use crate::proto::chain::genesis::{Genesis, Params};
@@ -12,7 +12,7 @@ use crate::proto::chain::member::NodeKeys;
 use crate::proto::chain::rules::{Binding, Ledger, RuleError};
 use crate::proto::chain::state::ChainState;
 use crate::proto::log::entry::{
-    AddArtifact, AddNode, Attest, BindTag, Entry, RemoveArtifact, RemoveNode, Source,
+    AddArtifact, AddNode, Attest, BindTag, Entry, Mark, RemoveArtifact, RemoveNode, Source,
     package_subject,
 };
 
@@ -143,11 +143,7 @@ pub fn tag_at(
 pub fn add_node(state: &ChainState, number: u8, admins: &[NodeKeys]) -> Vec<Entry> {
     let card = card(number);
     let chain = state.chain();
-    let mut marks: Vec<_> = admins
-        .iter()
-        .map(|it| Consent::AddNode(&card.member).mark(chain, it.id(), &it.admin))
-        .collect();
-    marks.sort_by_key(|it| it.node);
+    let marks = marks(chain, &Consent::AddNode(&card.member), admins);
     let vote = node_keys(number).vote;
     vec![Entry::AddNode(Box::new(AddNode {
         ready_height: state.height(),
@@ -165,11 +161,7 @@ pub fn remove_node(chain: &ChainId, number: u8, admins: &[NodeKeys]) -> Vec<Entr
         reason: "test".into(),
         marks: Vec::new(),
     };
-    entry.marks = admins
-        .iter()
-        .map(|it| Consent::from(&entry).mark(chain, it.id(), &it.admin))
-        .collect();
-    entry.marks.sort_by_key(|it| it.node);
+    entry.marks = marks(chain, &Consent::from(&entry), admins);
     vec![Entry::RemoveNode(entry)]
 }
 
@@ -180,12 +172,18 @@ pub fn remove_artifact(chain: &ChainId, index: u64, admins: &[NodeKeys]) -> Vec<
         reason: "test".into(),
         marks: Vec::new(),
     };
-    entry.marks = admins
-        .iter()
-        .map(|it| Consent::from(&entry).mark(chain, it.id(), &it.admin))
-        .collect();
-    entry.marks.sort_by_key(|it| it.node);
+    entry.marks = marks(chain, &Consent::from(&entry), admins);
     vec![Entry::RemoveArtifact(entry)]
+}
+
+/// The consent of `admins`, sorted.
+fn marks(chain: &ChainId, consent: &Consent<'_>, admins: &[NodeKeys]) -> Vec<Mark> {
+    let mut marks: Vec<_> = admins
+        .iter()
+        .map(|it| consent.mark(chain, it.id(), &it.admin))
+        .collect();
+    marks.sort_by_key(|it| it.node);
+    marks
 }
 
 /// The certificate of `signers` for `block`, decided in round 0.
@@ -291,7 +289,15 @@ impl MemoryChain {
 
     /// The next block from `groups`, if it has any entry.
     pub fn build(&self, groups: impl IntoIterator<Item = Vec<Entry>>) -> Option<Block> {
-        build(&self.state, &self.ledger, self.now, groups, &mut |_| false).0
+        self.build_and_reject(groups).0
+    }
+
+    /// The next block from `groups`, if it has any entry, and those that were left out.
+    pub fn build_and_reject(
+        &self,
+        groups: impl IntoIterator<Item = Vec<Entry>>,
+    ) -> (Option<Block>, Vec<Rejected>) {
+        build(&self.state, &self.ledger, self.now, groups, &mut |_| false)
     }
 
     /// Checks `block` as a voter does.

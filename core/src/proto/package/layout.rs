@@ -147,14 +147,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn lib(version: &str) -> Coordinates {
-        Coordinates::new("org.example", "lib", version).unwrap()
-    }
-
-    fn variant(classifier: Option<&str>, extension: &str) -> Variant {
-        Variant::new(classifier, extension).unwrap()
-    }
+    use crate::proto::package::maven::tests::{lib, variant};
 
     #[test]
     fn paths_are_read_and_written_alike() {

@@ -252,14 +252,14 @@ pub(crate) fn is_part(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn lib(version: &str) -> Coordinates {
+    pub(crate) fn lib(version: &str) -> Coordinates {
         Coordinates::new("org.example", "lib", version).unwrap()
     }
 
-    fn variant(classifier: Option<&str>, extension: &str) -> Variant {
+    pub(crate) fn variant(classifier: Option<&str>, extension: &str) -> Variant {
         Variant::new(classifier, extension).unwrap()
     }
 

@@ -69,16 +69,8 @@ pub enum Input {
     Disconnected(NodeId),
 }
 
-/// What a received message was worth; tells gossip whether to pass it on.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Judgement {
-    /// News: pass it on.
-    Accept,
-    /// Known, late, or beyond a limit: do not pass it on, do not blame the peer.
-    Ignore,
-    /// Forged: do not pass it on, blame the peer.
-    Reject(PoolError),
-}
+/// What a received message was worth.
+pub type Judgement = crate::proto::judgement::Judgement<PoolError>;
 
 /// Why what this node's owner gave was not taken.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

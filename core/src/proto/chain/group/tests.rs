@@ -11,16 +11,16 @@ use crate::proto::chain::testing::{
 
 const PURL: &str = "pkg:maven/a/a@1";
 
-fn nodes<const N: usize>(numbers: [u8; N]) -> [NodeKeys; N] {
+pub(crate) fn nodes<const N: usize>(numbers: [u8; N]) -> [NodeKeys; N] {
     numbers.map(node_keys)
 }
 
-fn verdict(chain: &MemoryChain, group: &[Entry]) -> Result<(), RuleError> {
+pub(crate) fn verdict(chain: &MemoryChain, group: &[Entry]) -> Result<(), RuleError> {
     let mut unknown = |_: &Attest| false;
     Body::new(&chain.state, GENESIS_TIME, &chain.ledger, &mut unknown).add(group)
 }
 
-fn append(chain: &mut MemoryChain, group: Vec<Entry>) {
+pub(crate) fn append(chain: &mut MemoryChain, group: Vec<Entry>) {
     let block = chain.build([group]).unwrap();
     chain.append(&block).unwrap();
 }
