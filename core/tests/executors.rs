@@ -76,13 +76,21 @@ async fn use_it(node: &Node) -> Vec<u8> {
         node: kogge::base::PublicKey([9; 32]),
         reason,
     };
-    assert!(node.consent(stranger).await.is_err());
-    assert!(node.changes().await.unwrap().is_empty());
+    node.consent(stranger.clone()).await.unwrap();
+    assert!(
+        node.consent(stranger).await.is_err(),
+        "it consented already"
+    );
+    node.changes().await.unwrap();
     let never: BuildSpec = "maven org.example:never:1.0".parse().unwrap();
     let late = node.wait_build(never.id(), Duration::from_millis(1)).await;
     assert!(matches!(late, Err(NodeError::Timeout(_))));
-    drop(futures_lite::future::poll_once(node.builds()).await);
-    drop(futures_lite::future::poll_once(node.shutdown()).await);
+    assert!(
+        futures_lite::future::poll_once(node.builds())
+            .await
+            .is_none()
+    );
+    let _ = futures_lite::future::poll_once(node.shutdown()).await;
 
     futures_lite::future::zip(node.shutdown(), node.shutdown()).await;
     assert_eq!(node.stopped().await, None);

@@ -1,4 +1,4 @@
-//! Whoever says the wrong thing first is told why, and hears nothing else.
+//! Whoever says the wrong thing first is told why, and is neither asked nor sent anything.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
@@ -81,11 +81,10 @@ impl Stranger {
                     ..
                 } => heard.push(Message::from_bytes(&bytes).unwrap()),
                 NetEvent::Disconnected { .. } => return heard,
-                it @ (NetEvent::Frame { .. }
-                | NetEvent::Inbound { .. }
-                | NetEvent::Gossip { .. }) => {
+                it @ (NetEvent::Frame { .. } | NetEvent::Inbound { .. }) => {
                     panic!("not for strangers: {it:?}")
                 }
+                // Among them gossip, which the network passes on along every link.
                 _ => (),
             }
         }

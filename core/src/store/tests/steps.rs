@@ -98,6 +98,7 @@ struct Acks {
     vote: u64,
     block: u64,
     head: u64,
+    /// In the certificate of the last block.
     round: u32,
     checkpoint: u64,
     note: Vec<u8>,
@@ -141,7 +142,7 @@ fn live(dir: &Path, options: Options, acks: &mut Acks) -> Option<()> {
             let (block, its) =
                 maker_at(height - 1).block(&[add("pkg:maven/g/a@1", &format!("f{height}"))]);
             chain.append_and_wait(&block, &its, state(&block)).ok()?;
-            acks.block = height;
+            (acks.block, acks.round) = (height, 0);
         }
         let mut its = chain.certificate(height).ok()??;
         its.round += 1;
