@@ -22,19 +22,24 @@ pub(super) struct Rules<'a, V> {
 }
 
 impl<V: Vault> Rules<'_, V> {
-    /// Checks that a block may be the next; `now` is the voter's clock, if it is not decided yet.
-    pub(super) fn check(
-        &self,
-        block: &Block,
-        now: Option<WallTime>,
-    ) -> Result<CheckedBlock, RuleError> {
-        let mut is_verified = |it: &Attest| self.pool.is_verified(it);
-        check(self.chain, &self.overlay, block, now, &mut is_verified)
+    /// Checks a block with a certificate. A quorum checked the attestations before it voted, some
+    /// honest node among them, so their signatures are not checked once more: it would make
+    /// catching up several times slower. Everything else is, the consent to changes of the
+    /// authorized nodes included.
+    pub(super) fn check_decided(&self, block: &Block) -> Result<CheckedBlock, RuleError> {
+        check(self.chain, &self.overlay, block, None, &mut |_| true)
     }
 
     /// Whether this node votes for a proposed block.
     fn judge(&self, block: &Block, now: WallTime) -> bool {
-        let verdict = self.check(block, Some(now));
+        let mut is_verified = |it: &Attest| self.pool.is_verified(it);
+        let verdict = check(
+            self.chain,
+            &self.overlay,
+            block,
+            Some(now),
+            &mut is_verified,
+        );
         if let Err(error) = &verdict {
             tracing::warn!(height = block.height(), %error, "refused a proposed block");
         }
@@ -213,16 +218,13 @@ impl<V: Vault> Engine<V> {
                     }
                 }
                 Agreed::SendTo(to, message) => self.send_to_member(&to, &message),
-                Agreed::Decide { block, certificate } => {
-                    let checked = self.rules().check(&block, None);
-                    match checked {
-                        Ok(checked) => self.apply(now, wall, checked, certificate),
-                        Err(error) => self.out.push(Effect::Fatal(format!(
-                            "the authorized nodes decided block {}, which breaks a rule: {error}",
-                            block.height()
-                        ))),
-                    }
-                }
+                Agreed::Decide { block, certificate } => match self.rules().check_decided(&block) {
+                    Ok(checked) => self.apply(now, wall, checked, certificate),
+                    Err(error) => self.out.push(Effect::Fatal(format!(
+                        "the authorized nodes decided block {}, which breaks a rule: {error}",
+                        block.height()
+                    ))),
+                },
                 Agreed::Blame { member, fault } => {
                     if let Some(member) = self.chain.members().by_vote(&member) {
                         let (peer, reason) = (member.node, format!("agreement: {fault:?}"));

@@ -79,7 +79,7 @@ impl<V: Vault> Engine<V> {
         it.certificate
             .verify(chain, &it.block.header, members)
             .map_err(|error| error.to_string())?;
-        let checked = self.rules().check(&it.block, None);
+        let checked = self.rules().check_decided(&it.block);
         let checked = checked.map_err(|error| error.to_string())?;
         self.apply(now, wall, checked, it.certificate);
         Ok(())
