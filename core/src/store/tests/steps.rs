@@ -107,11 +107,11 @@ struct Acks {
     indexed: u64,
 }
 
+/// Bytes of two groups that differ for each number.
 fn body(number: u64) -> Vec<u8> {
     let mut rng = Rng::new(number);
-    (0..150_000)
-        .map(|_| rng.next_u64().to_le_bytes()[0])
-        .collect()
+    let words = (0..10_000).map(|_| rng.next_u64().to_le_bytes());
+    words.flatten().collect()
 }
 
 /// The artifacts of a block: one in the database, one in files.
