@@ -3,7 +3,7 @@
 //! * [`registry`]: Debian's `docker-registry`, filled by `umoci` and `skopeo` with images made of
 //!   files from Debian packages, behind a proxy that counts every request.
 //! * [`maven`]: a static server over jars and poms that Maven itself downloaded.
-//! * [`run`]: processes that end with the test.
+//! * [`mod@run`]: processes that end with the test.
 
 pub mod image;
 pub mod maven;

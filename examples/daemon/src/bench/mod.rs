@@ -1,6 +1,6 @@
 //! `kogge bench`: what the network can do on this machine, beside what it must.
 //!
-//! [`run`] measures one item after the other: [`transfer`] moves artifacts, [`agree`] commits
+//! [`mod@run`] measures one item after the other: [`transfer`] moves artifacts, [`agree`] commits
 //! entries, [`ledger`] reads the log, [`idle`] waits. Nodes are children of the same program
 //! ([`child`]), which [`fleet`] starts and asks; [`facts`] makes entries, [`history`] a long log.
 
