@@ -49,7 +49,7 @@ pub(crate) struct Init {
     /// Name of the network
     #[arg(long)]
     name: String,
-    /// Origin of its log: a schema-less URL that never changes [default: kogge/<name>]
+    /// Origin of its log: a schema-less URL that never changes [default: kogge/NAME]
     #[arg(long)]
     origin: Option<String>,
     /// File with the card of an authorized node; repeat for each
