@@ -4,7 +4,7 @@
 //! from minicbor with `#[cbor(array)]`; this module adds what a decoder of foreign bytes needs: a
 //! size limit before decoding, no trailing bytes, and no second form of the same value.
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Decoder, Encode};
 
 /// Why bytes are not an encoded value.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -67,9 +67,54 @@ where
     Ok(value)
 }
 
+/// Decodes an array of at most `MAX` items: for lists whose items are longer in memory than on the
+/// wire, where a limit on the bytes is none on the memory. For
+/// `#[cbor(decode_with = "codec::at_most::<_, _, MAX>")]`.
+///
+/// # Errors
+///
+/// A decoding error if there are more items, or one is malformed; nothing is decoded of a list that
+/// is too long.
+pub fn at_most<'b, C, T, const MAX: usize>(
+    d: &mut Decoder<'b>,
+    ctx: &mut C,
+) -> Result<Vec<T>, minicbor::decode::Error>
+where
+    T: Decode<'b, C>,
+{
+    let at = d.position();
+    // A list of unknown length is not canonical.
+    let count = d.array()?.unwrap_or(u64::MAX);
+    if count > MAX as u64 {
+        let problem = minicbor::decode::Error::message("a list is too long");
+        return Err(problem.at(at));
+    }
+    (0..count).map(|_| d.decode_with(ctx)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_is_decoded_up_to_its_limit() {
+        #[derive(Debug, PartialEq, Encode, Decode)]
+        #[cbor(array)]
+        struct Texts(#[cbor(n(0), decode_with = "at_most::<_, _, 2>")] Vec<String>);
+
+        let of = |count| Texts(vec![String::new(); count]);
+        for count in 0..=2 {
+            assert_eq!(decode(&encode(&of(count)), 64), Ok(of(count)));
+        }
+        let indefinite = [0x81, 0x9f, 0xff];
+        for bytes in [&encode(&of(3))[..], &indefinite] {
+            let refused = decode::<Texts>(bytes, 64);
+            assert!(
+                matches!(refused, Err(CodecError::Malformed(_))),
+                "{refused:?}"
+            );
+        }
+    }
 
     #[derive(Debug, PartialEq, Encode, Decode)]
     #[cbor(array)]

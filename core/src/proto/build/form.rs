@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use minicbor::{Decode, Encode};
 
-use crate::base::Sha256;
+use crate::base::{Sha256, codec};
 use crate::proto::build::name::clip;
-use crate::proto::build::spec::{BuildSpec, Docker, Maven, Reference, SpecError};
+use crate::proto::build::spec::{BuildSpec, Docker, Maven, PLATFORMS_MAX, Reference, SpecError};
 
 /// Longest text of a spec that is looked at. Unit: bytes.
 const TEXT_BYTES_MAX: usize = 4_096;
@@ -148,7 +148,7 @@ impl<'b, C> Decode<'b, C> for BuildSpec {
                     minicbor::data::Type::String => Reference::Tag(d.str()?.to_owned()),
                     _ => Reference::Digest(Sha256::decode(d, ctx)?),
                 };
-                let platforms: Vec<String> = d.decode()?;
+                let platforms = codec::at_most::<_, String, PLATFORMS_MAX>(d, ctx)?;
                 Docker::new(registry, repository, reference, platforms)
                     .map(Self::Docker)
                     .map_err(Error::custom)

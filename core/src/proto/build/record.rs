@@ -54,6 +54,10 @@ impl Pending {
         if MEMBERS_MAX < pending.reports.len() {
             return Err(CodecError::Invalid("too many reports"));
         }
+        let is_sound = |it: &Report| it.outcome.check().is_ok();
+        if pending.request.attempt == 0 || !pending.reports.iter().all(is_sound) {
+            return Err(CodecError::Invalid("a message in it would be refused"));
+        }
         Ok(pending)
     }
 }
@@ -218,6 +222,42 @@ impl Record {
         Pending {
             request: self.request.clone(),
             reports: others.cloned().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{PublicKey, Signature, WallTime};
+
+    #[test]
+    fn a_kept_build_holds_only_what_a_peer_might_have_sent() {
+        let report = |outcome| Report {
+            build: BuildId([1; 32]),
+            attempt: 1,
+            node: PublicKey([1; 32]),
+            time: WallTime::from_millis(1),
+            outcome,
+            signature: Signature([0; 64]),
+        };
+        let pending = |attempt, outcome| Pending {
+            request: BuildRequest {
+                spec: "maven g:a:1".parse().unwrap(),
+                node: PublicKey([1; 32]),
+                time: WallTime::from_millis(1),
+                attempt,
+            },
+            reports: vec![report(outcome)],
+        };
+        let beyond = Outcome::Progress { done: 2, total: 1 };
+        for (pending, is_good) in [
+            (pending(1, Outcome::Queued), true),
+            (pending(0, Outcome::Queued), false),
+            (pending(1, beyond), false),
+        ] {
+            let read = Pending::from_bytes(&pending.to_bytes());
+            assert_eq!(read.ok(), is_good.then_some(pending));
         }
     }
 }

@@ -5,6 +5,7 @@ use minicbor::{Decode, Encode};
 
 use crate::base::{Blake3, BlockId, ChainId, PublicKey, Sha256, Signature, codec};
 use crate::proto::chain::member::{MEMBERS_MAX, MemberSet};
+use crate::proto::chain::rules::ENTRIES_MAX;
 use crate::proto::log::entry::Seal;
 
 /// Longest encoded block, whatever the genesis says. Unit: bytes.
@@ -42,7 +43,7 @@ pub struct Block {
     #[n(0)]
     pub header: Header,
     /// The leaves without the seal.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "codec::at_most::<_, _, ENTRIES_MAX>")]
     pub entries: Vec<ByteVec>,
 }
 

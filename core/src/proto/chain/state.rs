@@ -133,7 +133,7 @@ impl ChainState {
             height: self.height,
             tip: self.tip,
             time: self.time,
-            members: self.members.iter().cloned().collect(),
+            members: self.members.clone(),
             size: self.frontier.size(),
             peaks: self.frontier.peaks().to_vec(),
             retired: self.retired.iter().copied().collect(),
@@ -164,7 +164,7 @@ impl ChainState {
             height: stored.height,
             tip: stored.tip,
             time: stored.time,
-            members: MemberSet::new(stored.members),
+            members: stored.members,
             frontier,
             retired: stored.retired.into_iter().collect(),
         })
@@ -209,7 +209,7 @@ struct Stored {
     #[n(5)]
     time: WallTime,
     #[n(6)]
-    members: Vec<Member>,
+    members: MemberSet,
     #[n(7)]
     size: u64,
     #[n(8)]
@@ -255,6 +255,17 @@ mod tests {
         let at = bytes.len() - 3;
         assert_eq!(bytes[at..], [0, 0x80, 0x80], "size 0, no peaks, no keys");
         bytes[at] = 1;
+        assert!(ChainState::from_bytes(&bytes).is_err());
+    }
+
+    #[test]
+    fn members_in_another_order_are_refused() {
+        let state = MemoryChain::new(2).state;
+        let members: Vec<_> = state.members.iter().map(codec::encode).collect();
+        let (mut bytes, good) = (state.to_bytes(), members.concat());
+        let at = bytes.windows(good.len()).position(|it| it == good).unwrap();
+        let swapped = [&members[1][..], &members[0]].concat();
+        bytes[at..at + good.len()].copy_from_slice(&swapped);
         assert!(ChainState::from_bytes(&bytes).is_err());
     }
 

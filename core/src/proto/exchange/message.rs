@@ -249,8 +249,8 @@ impl Reply {
                 retry_after_ms: codec::decode(body, BUSY_BYTES_MAX)?,
             }),
             HAS => {
-                let answers: Vec<Presence> = codec::decode(body, HAS_BYTES_MAX)?;
-                if answers.is_empty() || ROOTS_MAX < answers.len() {
+                let HasBody(answers) = codec::decode(body, HAS_BYTES_MAX)?;
+                if answers.is_empty() {
                     return Err(MessageError::Roots);
                 }
                 Ok(Self::Has { id, answers })
@@ -259,6 +259,11 @@ impl Reply {
         }
     }
 }
+
+/// The answers of a `Has`: one byte on the wire may be 32 in memory, so they are counted first.
+#[derive(Encode, Decode)]
+#[cbor(transparent)]
+struct HasBody(#[cbor(n(0), decode_with = "codec::at_most::<_, _, ROOTS_MAX>")] Vec<Presence>);
 
 #[derive(Encode, Decode)]
 #[cbor(array)]
@@ -381,6 +386,8 @@ mod tests {
         for count in [0, ROOTS_MAX + 1] {
             let roots = vec![Blake3([0; 32]); count];
             assert!(read_request(&Request::Have { id: 1, roots }.encode()).is_err());
+            let answers = vec![Presence::None; count];
+            assert!(read_reply(&Reply::Has { id: 1, answers }.encode()).is_err());
         }
     }
 

@@ -94,7 +94,7 @@ pub struct Hello {
     #[n(9)]
     pub agent: String,
     /// Where the node can be dialled, in its own opinion. Text; the shell parses it.
-    #[n(10)]
+    #[cbor(n(10), decode_with = "codec::at_most::<_, _, LISTEN_MAX>")]
     pub listen: Vec<String>,
     /// Reserved for the root of the index at the tip.
     #[n(11)]

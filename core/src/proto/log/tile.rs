@@ -72,7 +72,8 @@ impl TilePath {
     pub fn new(kind: TileKind, index: u64, width: u16) -> Option<Self> {
         let level = level_of(kind);
         let stored_max = SIZE_MAX >> (TILE_HEIGHT * level.min(LEVELS - 1));
-        let possible = level < LEVELS && index <= stored_max / u64::from(TILE_WIDTH);
+        let start = index.checked_mul(u64::from(TILE_WIDTH))?;
+        let possible = level < LEVELS && start.checked_add(u64::from(width))? <= stored_max;
         let it = Self { kind, index, width };
         (possible && (1..=TILE_WIDTH).contains(&width)).then_some(it)
     }
@@ -357,6 +358,19 @@ mod tests {
         );
         assert_eq!(tiles(0).count(), 0);
         assert_eq!(partial_tiles(SIZE_MAX).count(), 9);
+    }
+
+    #[test]
+    fn every_tile_that_has_a_name_exists_in_some_log() {
+        for level in 0..=LEVELS {
+            for index in [0, 1, SIZE_MAX >> 16, SIZE_MAX >> 8, u64::MAX] {
+                for width in [1, 127, 128, 255, 256] {
+                    let tile = TilePath::new(TileKind::Hashes(level), index, width);
+                    assert!(tile.is_none_or(|it| it.exists_at(SIZE_MAX)), "{tile:?}");
+                }
+            }
+        }
+        assert!(TilePath::new(TileKind::Hashes(7), 0, 127).is_some());
     }
 
     #[test]

@@ -101,6 +101,10 @@ impl ImageName {
         } else {
             repository.to_owned()
         };
+        // Once more: what is written with its namespace must be readable again.
+        if NAME_BYTES_MAX < registry.len() + repository.len() {
+            return Err(ReferenceError::TooLong(shorten(&repository)));
+        }
         Ok(Self {
             registry,
             repository,
@@ -325,6 +329,18 @@ mod tests {
             let reference: ImageReference = given.parse().unwrap();
             assert_eq!(reference.to_string(), full, "{given}");
             assert_eq!(full.parse(), Ok(reference), "{full}");
+        }
+    }
+
+    #[test]
+    fn the_longest_name_can_be_written_and_read_again() {
+        let room = NAME_BYTES_MAX - DEFAULT_REGISTRY.len() - "library/".len();
+        for (bytes, fits) in [(room, true), (room + 1, false)] {
+            let reference: Result<ImageReference, _> = "a".repeat(bytes).parse();
+            assert_eq!(reference.is_ok(), fits, "{bytes}");
+            if let Ok(it) = reference {
+                assert_eq!(it.to_string().parse(), Ok(it));
+            }
         }
     }
 

@@ -199,7 +199,8 @@ impl Book {
             (1..=ADDRESSES_MAX).contains(&it.addresses.len())
                 && it.addresses.iter().all(|it| is_address(&it.text))
         };
-        if PEERS_MAX < stored.len() || !stored.iter().all(is_fit) {
+        let is_sorted = stored.windows(2).all(|it| it[0].peer < it[1].peer);
+        if PEERS_MAX < stored.len() || !is_sorted || !stored.iter().all(is_fit) {
             return Err(CodecError::Invalid("the address book breaks its limits"));
         }
         let peers = stored.into_iter().map(|it| (it.peer, it.addresses));
@@ -369,6 +370,18 @@ mod tests {
         assert_eq!(Book::from_bytes(&bytes), Ok(book));
         assert!(Book::from_bytes(&bytes[1..]).is_err());
         assert!(Book::from_bytes(&[]).is_err());
+    }
+
+    #[test]
+    fn peers_out_of_order_are_refused() {
+        let mut book = Book::default();
+        for number in 0..2 {
+            book.learn(node(number), "/a", Source::Hello, at(1));
+        }
+        let mut stored: Vec<Stored> = book.peers.into_iter().map(Stored::from).collect();
+        assert!(Book::from_bytes(&codec::encode(&stored)).is_ok());
+        stored.reverse();
+        assert!(Book::from_bytes(&codec::encode(&stored)).is_err());
     }
 
     proptest! {

@@ -175,12 +175,16 @@ impl<C> Encode<C> for Group {
 }
 
 impl<'b, C> Decode<'b, C> for Group {
-    fn decode(d: &mut minicbor::Decoder<'b>, ctx: &mut C) -> Result<Self, minicbor::decode::Error> {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
         use minicbor::decode::Error;
-        let leaves: Vec<ByteVec> = Decode::decode(d, ctx)?;
-        let entries: Result<Vec<Entry>, _> =
-            leaves.iter().map(|it| Entry::from_bytes(it)).collect();
-        Self::new(entries.map_err(Error::custom)?).map_err(Error::custom)
+        // Leaf by leaf: a list of a million empty leaves ends at the first.
+        let leaves = d
+            .array()?
+            .ok_or(Error::message("want a list of known length"))?;
+        let entries: Result<Vec<Entry>, Error> = (0..leaves)
+            .map(|_| Entry::from_bytes(d.bytes()?).map_err(Error::custom))
+            .collect();
+        Self::new(entries?).map_err(Error::custom)
     }
 }
 
@@ -205,6 +209,14 @@ mod tests {
             let copy = codec::decode::<Group>(&codec::encode(&group), 1 << 20);
             assert_eq!(copy, Ok(group));
         }
+    }
+
+    #[test]
+    fn a_list_of_nothing_ends_at_the_first_leaf() {
+        let leaves: Vec<ByteVec> = vec![Vec::new().into(); 1_000];
+        let refused = codec::decode::<Group>(&codec::encode(&leaves), 1 << 20);
+        let problem = Entry::from_bytes(&[]).unwrap_err().to_string();
+        assert!(refused.is_err_and(|it| it.to_string().contains(&problem)));
     }
 
     #[test]
