@@ -16,7 +16,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(75);
 
 /// After that everybody has a checkpoint of it within this time: the longest pause between two
 /// questions for signatures, and some more if the first who are asked do not have them either.
-pub(crate) const CHECKPOINT_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const CHECKPOINT_LIMIT: Duration = Duration::from_secs(8);
 
 /// Plans that are tried to shrink one failure.
 const SHRINK_PLANS_MAX: usize = 100;
