@@ -410,10 +410,10 @@ impl DepositWriter for BlobWriter {
             meta,
             ..
         } = *self;
+        keep::note(&meta, &root, &origin);
         staging
             .finish(root, digests.sha256, size)
             .map_err(io::Error::other)?;
-        keep::note(&meta, &root, &origin);
         // Waiting could take the threads that the keeper needs.
         let _ = news.try_send(News::Stored(root));
         Ok(())

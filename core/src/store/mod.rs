@@ -11,6 +11,7 @@ pub(crate) mod append;
 pub mod blob;
 pub mod blobs;
 pub mod chain;
+pub(crate) mod claim;
 pub mod disk;
 pub(crate) mod draft;
 pub mod env;

@@ -17,7 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::{Blake3, Sha256, codec};
 use crate::store::blob::fill_at;
-use crate::store::blobs::{Blobs, Published};
+use crate::store::blobs::Blobs;
+use crate::store::claim::Published;
 use crate::store::draft::{Draft, Target};
 use crate::store::error::StoreError;
 use crate::store::quota::Claim;

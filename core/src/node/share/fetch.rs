@@ -317,7 +317,10 @@ impl Driver {
             self.hub.meta.clone(),
             self.arrival.root(),
         );
-        let finish = move || arrival.finish().map(|()| keep::note(&meta, &root, &origin));
+        let finish = move || {
+            keep::note(&meta, &root, &origin);
+            arrival.finish()
+        };
         match self.hub.pool.run(finish).await {
             Ok(Ok(())) => {
                 let _ = self.hub.news.send(News::Stored(root)).await;

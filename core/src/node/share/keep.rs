@@ -42,12 +42,16 @@ pub(crate) enum News {
     Committed,
 }
 
-/// Notes where the bytes of an artifact came from. Blocks for a commit.
+/// Notes where the bytes of an artifact came from. Call it before the artifact is published: the
+/// note is then durable no later, often by the same commit, and whoever sees the artifact sees it.
 pub(crate) fn note(meta: &Meta, root: &Blake3, origin: &OriginRecord) {
     let record = serde_json::to_vec(origin).unwrap_or_default();
-    if let Err(error) = meta.put(ORIGINS, &root.0, &record) {
-        tracing::warn!(%root, %error, "the origin of an artifact was not noted");
-    }
+    let root = *root;
+    meta.put_later(ORIGINS, &root.0, &record, move |noted| {
+        if let Err(error) = noted {
+            tracing::warn!(%root, %error, "the origin of an artifact was not noted");
+        }
+    });
 }
 
 /// The key under which the DHT knows the holders of a package.
