@@ -14,6 +14,7 @@ use crate::kogge::proto::chain::testing::MemoryLedger;
 use crate::kogge::proto::chain::{Binding, Certificate, CheckedBlock, Ledger};
 use crate::kogge::proto::hello::{Chain, Tip};
 use crate::kogge::proto::log::entry::Entry;
+use crate::kogge::proto::pool::Marks;
 use crate::kogge::proto::sync::SyncBlock;
 
 /// A block in its stored form.
@@ -72,6 +73,8 @@ pub(crate) struct Disk {
     pub(crate) checkpoint: Option<(u64, String)>,
     /// Unfinished builds in their stored form.
     pub(crate) builds: Vec<Vec<u8>>,
+    /// Changes that wait for consent.
+    pub(crate) changes: Vec<Marks>,
     /// The address book.
     pub(crate) book: Vec<u8>,
 }

@@ -136,6 +136,7 @@ impl World {
             state,
             wal,
             builds: disk.pending(),
+            changes: disk.changes.clone(),
             seeds: self.seeds(node),
             bootstrap_urls: Vec::new(),
             book: Book::from_bytes(&disk.book).unwrap_or_default(),
@@ -339,6 +340,7 @@ impl World {
                 addresses,
             } => self.dial(node, dial, peer, addresses),
             Effect::Members(_) | Effect::BuildChanged(_) => self.save_builds(node),
+            Effect::SaveChanges(changes) => self.nodes[node].vault.disk_mut().changes = changes,
             Effect::ResetWal(height) => {
                 self.nodes[node].vault.disk_mut().reset = Some(height);
                 self.sync_journal(node);

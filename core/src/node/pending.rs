@@ -1,10 +1,15 @@
-//! Unfinished builds, which survive a restart.
+//! Unfinished builds, and changes that wait for consent: what survives a restart.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::base::Blake3;
 use crate::proto::build;
-use crate::store::{Store, StoreError};
+use crate::proto::pool::{Marks, PoolMessage};
+use crate::store::{MetaRow, Store, StoreError};
+
+const BUILDS: &str = "builds";
+const CHANGES: &str = "changes";
 
 /// Unfinished builds on their way to the store, one list at a time.
 #[derive(Default)]
@@ -40,26 +45,63 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Unfinished builds of the last run.
 pub(crate) fn load_builds(store: &Store) -> Vec<build::Pending> {
-    let rows = store.meta().scan("builds", b"", None).unwrap_or_default();
+    let rows = store.meta().scan(BUILDS, b"", None).unwrap_or_default();
     rows.iter()
         .filter_map(|(_, value)| build::Pending::from_bytes(value).ok())
         .collect()
 }
 
 fn save_builds(store: &Store, pending: Vec<build::Pending>) -> Result<(), StoreError> {
-    let mut stale: BTreeMap<Vec<u8>, Vec<u8>> = store
-        .meta()
-        .scan("builds", b"", None)?
-        .into_iter()
-        .collect();
-    for it in pending {
-        let (key, value) = (it.request.spec.id().0, it.to_bytes());
-        if stale.remove(&key[..]).as_ref() != Some(&value) {
-            store.meta().put("builds", &key, &value)?;
+    let rows = pending.into_iter();
+    let rows = rows.map(|it| (it.request.spec.id().0.to_vec(), it.to_bytes()));
+    save(store, BUILDS, rows)
+}
+
+/// Changes that waited for consent in the last run.
+pub(crate) fn load_changes(store: &Store) -> Vec<Marks> {
+    let rows = store.meta().scan(CHANGES, b"", None).unwrap_or_default();
+    rows.iter()
+        .filter_map(|(_, value)| match PoolMessage::from_bytes(value) {
+            Ok(PoolMessage::Marks(marks)) => Some(marks),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Stores `changes` in place of those before. Blocks for commits.
+///
+/// # Errors
+///
+/// [`StoreError`] if the disk refuses.
+pub(crate) fn save_changes(store: &Store, changes: Vec<Marks>) -> Result<(), StoreError> {
+    let rows = changes.into_iter().map(|it| {
+        let change = PoolMessage::Marks(Marks {
+            marks: Vec::new(),
+            ready: None,
+            ..it.clone()
+        });
+        let key = Blake3::of(&change.to_bytes()).0.to_vec();
+        (key, PoolMessage::Marks(it).to_bytes())
+    });
+    save(store, CHANGES, rows)
+}
+
+/// Makes `rows` the only ones of a namespace.
+fn save(
+    store: &Store,
+    namespace: &str,
+    rows: impl Iterator<Item = MetaRow>,
+) -> Result<(), StoreError> {
+    let meta = store.meta();
+    let stale = meta.scan(namespace, b"", None)?;
+    let mut stale: BTreeMap<Vec<u8>, Vec<u8>> = stale.into_iter().collect();
+    for (key, value) in rows {
+        if stale.remove(&key).as_ref() != Some(&value) {
+            meta.put(namespace, &key, &value)?;
         }
     }
     for key in stale.into_keys() {
-        store.meta().remove("builds", &key)?;
+        meta.remove(namespace, &key)?;
     }
     Ok(())
 }
@@ -70,6 +112,7 @@ mod tests {
     use crate::base::WallTime;
     use crate::proto::build::{BuildRequest, Maven, Pending};
     use crate::proto::chain::testing::node_keys;
+    use crate::proto::pool::Change;
     use crate::store::Options;
 
     fn pending(version: &str) -> Pending {
@@ -84,6 +127,30 @@ mod tests {
         Pending {
             request,
             reports: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn waiting_changes_are_stored_in_place_of_those_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path(), Options::default()).unwrap();
+        let keys = node_keys(1);
+        let chain = crate::base::ChainId([7; 32]);
+        let marks = |index| {
+            let reason = "malware".into();
+            let change = Change::RemoveArtifact { index, reason };
+            let mark = change.consent().mark(&chain, keys.id(), &keys.admin);
+            Marks {
+                change,
+                marks: vec![mark],
+                ready: None,
+            }
+        };
+        for list in [vec![marks(1), marks(2)], vec![marks(2)], vec![]] {
+            save_changes(&store, list.clone()).unwrap();
+            let mut stored = load_changes(&store);
+            stored.sort_by_key(|it| format!("{:?}", it.change));
+            assert_eq!(stored, list);
         }
     }
 

@@ -15,12 +15,13 @@ use crate::node::dials::Dials;
 use crate::node::event::Event;
 use crate::node::executor::Pool;
 use crate::node::flow::{Engine, Input};
+use crate::node::pending::save_changes;
 use crate::node::share::Hub;
 use crate::node::shared::{Known, Shared};
 use crate::node::vault::NodeVault;
 use crate::proto::build::{BuildId, BuildSpec, BuildStatus, Refusal};
 use crate::proto::log::entry::Entry;
-use crate::proto::pool::Change;
+use crate::proto::pool::{Change, Marks};
 use crate::store::{Store, StoreError, Wal};
 
 /// Things that happened inside and wait for the loop; who reports them waits above that.
@@ -45,7 +46,7 @@ pub(crate) enum Command {
     /// Consent to a change.
     Mark(Change, Sender<Result<(), String>>),
     /// The changes that wait for consent.
-    Changes(Sender<Vec<crate::proto::pool::Marks>>),
+    Changes(Sender<Vec<Marks>>),
     /// Stop. The sender is dropped when everything is stopped.
     Stop(Sender<()>),
 }
@@ -76,6 +77,8 @@ pub(crate) struct Loop {
     pub(crate) dials: Dials,
     pub(crate) listening: Vec<Multiaddr>,
     pub(crate) links: BTreeSet<NodeId>,
+    /// Answers to owners that wait until their consent is durable.
+    pub(crate) consents: Vec<(Sender<Result<(), String>>, Result<(), String>)>,
 }
 
 enum Turn {
@@ -140,6 +143,9 @@ impl Loop {
                 Turn::Over => return Err("the network stopped".into()),
             }
             self.perform().await?;
+            for (reply, marked) in self.consents.drain(..) {
+                let _ = reply.try_send(marked);
+            }
             turns += 1;
             if turns % TURNS_MAX == 0 || self.net_events.is_empty() {
                 self.publish_status();
@@ -201,7 +207,8 @@ impl Loop {
                 let _ = reply.try_send(self.engine.offer(now, wall, group));
             }
             Command::Mark(change, reply) => {
-                let _ = reply.try_send(self.engine.mark(now, wall, change));
+                let marked = self.engine.mark(now, wall, change);
+                self.consents.push((reply, marked));
             }
             Command::Changes(reply) => {
                 let _ = reply.try_send(self.engine.changes().collect());
@@ -333,6 +340,15 @@ impl Loop {
     pub(crate) async fn save_builds(&self) {
         let pending: Vec<_> = self.engine.builds_machine().pending().collect();
         self.builder.save(pending).await;
+    }
+
+    /// Returns when it is durable: the consent of an owner is answered after that.
+    pub(crate) async fn save_changes(&self, changes: Vec<Marks>) {
+        let store = self.store.clone();
+        let saved = self.pool.run(move || save_changes(&store, changes)).await;
+        if let Ok(Err(error)) = saved {
+            tracing::error!(%error, "changes that wait for consent were not saved");
+        }
     }
 
     /// What is nice to have after a restart.

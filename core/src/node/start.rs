@@ -16,7 +16,7 @@ use crate::node::executor::{POOL_THREADS_MAX, Pool, PoolError, Tasks, Threads};
 use crate::node::flow::{Engine, Setup};
 use crate::node::handle::{Inner, Node};
 use crate::node::keys::{self, KeyError};
-use crate::node::pending::load_builds;
+use crate::node::pending::{load_builds, load_changes};
 use crate::node::run::{COMMANDS_MAX, INTERNAL_MAX, Loop};
 use crate::node::share::keep::{self, Keeper, NEWS_MAX};
 use crate::node::share::{Hub, Parts, Peers};
@@ -196,6 +196,7 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         state,
         wal: records,
         builds: load_builds(&store),
+        changes: load_changes(&store),
         seeds: config.peers.iter().map(|it| seed_of(it)).collect(),
         bootstrap_urls: config.bootstrap_urls.clone(),
         book,
@@ -235,6 +236,7 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         dials: Dials::default(),
         listening: Vec::new(),
         links: std::collections::BTreeSet::new(),
+        consents: Vec::new(),
     };
     tasks.spawn(run.run());
     Ok(Node(Arc::new(Inner {

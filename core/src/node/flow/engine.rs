@@ -15,7 +15,7 @@ use crate::proto::hello::{self, Handshakes, Role};
 use crate::proto::log::checkpoint::Checkpoint;
 use crate::proto::log::entry::Entry;
 use crate::proto::peers::{self, Book, Dialer, Scores};
-use crate::proto::pool::Pool;
+use crate::proto::pool::{Marks, Pool};
 use crate::proto::sync::{self, Decided, Sync};
 
 /// Links below which remembered peers are dialled.
@@ -131,12 +131,18 @@ impl<V: Vault> Engine<V> {
             ready: None,
             out: Vec::new(),
         };
-        this.recover(now, wall, setup.builds);
+        this.recover(now, wall, setup.builds, setup.changes);
         this
     }
 
     /// Goes on where the last run stopped.
-    fn recover(&mut self, now: Time, wall: WallTime, builds: Vec<build::Pending>) {
+    fn recover(
+        &mut self,
+        now: Time,
+        wall: WallTime,
+        builds: Vec<build::Pending>,
+        changes: Vec<Marks>,
+    ) {
         let members = self.chain.members().clone();
         if self.chain.height() != 0 {
             let head = Checkpoint {
@@ -150,6 +156,9 @@ impl<V: Vault> Engine<V> {
         self.dial_members(now, &members);
         for pending in builds {
             self.builds(now, wall, build::Input::Restored(pending));
+        }
+        for marks in changes {
+            self.pool_restored(now, wall, marks);
         }
         self.start_height(now, wall);
     }

@@ -13,6 +13,7 @@ use crate::proto::heads::Verdict;
 use crate::proto::hello::{self, Hello, Rejection};
 use crate::proto::log::checkpoint::Checkpoint;
 use crate::proto::peers::{Book, Seed};
+use crate::proto::pool::Marks;
 use crate::proto::sync::{self, SyncBlock};
 
 /// Read access to what is durable, in microseconds.
@@ -39,6 +40,8 @@ pub struct Setup {
     pub wal: Vec<Vec<u8>>,
     /// Builds that were not finished when the node stopped.
     pub builds: Vec<build::Pending>,
+    /// Changes of the authorized nodes that waited for consent when the node stopped.
+    pub changes: Vec<Marks>,
     /// Peers to keep connections to.
     pub seeds: Vec<Seed>,
     /// Where to fetch bootstrap documents.
@@ -218,6 +221,8 @@ pub enum Effect {
     ResetWal(u64),
     /// Append to the consensus WAL.
     Wal(Vec<u8>),
+    /// Make the changes that wait for consent durable, in place of those before.
+    SaveChanges(Vec<Marks>),
     /// Make a block durable, then answer with [`Input::Appended`].
     Append {
         /// The block.

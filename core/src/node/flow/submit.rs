@@ -21,7 +21,7 @@ use crate::proto::chain::{ChainState, Ledger, MemberSet, NodeKeys, Rejected};
 use crate::proto::heads::{self, Verdict};
 use crate::proto::judgement::Judgement;
 use crate::proto::log::entry::Entry;
-use crate::proto::pool::{self, Change, Pool, PoolMessage, Ready};
+use crate::proto::pool::{self, Change, Marks, Pool, PoolMessage, Ready};
 
 impl<V: Vault> Engine<V> {
     pub(super) fn new_pool(keys: &NodeKeys, state: &ChainState, members: &MemberSet) -> Pool {
@@ -302,7 +302,7 @@ impl<V: Vault> Engine<V> {
     }
 
     /// The changes that wait for consent.
-    pub fn changes(&self) -> impl Iterator<Item = pool::Marks> {
+    pub fn changes(&self) -> impl Iterator<Item = Marks> {
         self.pool.changes()
     }
 
@@ -326,6 +326,13 @@ impl<V: Vault> Engine<V> {
         self.pool(now, wall, pool::Input::Ready(ready));
     }
 
+    /// A change that waited for consent in the last run.
+    pub(super) fn pool_restored(&mut self, now: Time, wall: WallTime, marks: Marks) {
+        let from = self.me;
+        let message = PoolMessage::Marks(marks);
+        self.pool(now, wall, pool::Input::Received { from, message });
+    }
+
     fn pool(&mut self, now: Time, wall: WallTime, input: pool::Input) {
         let mut effects = Vec::new();
         self.pool.handle(now, input, &mut effects);
@@ -333,6 +340,11 @@ impl<V: Vault> Engine<V> {
     }
 
     fn pool_effects(&mut self, now: Time, wall: WallTime, effects: Vec<pool::Effect>) {
+        // Before anybody hears of it.
+        if self.pool.take_changed() {
+            let changes = self.pool.changes().collect();
+            self.out.push(Effect::SaveChanges(changes));
+        }
         for effect in effects {
             match effect {
                 pool::Effect::Gossip(message) => self.publish(&Gossip::Pool(message)),

@@ -40,6 +40,8 @@ pub(crate) struct Changes {
     members: MemberSet,
     items: BTreeMap<Blake3, Item>,
     done: BTreeSet<Blake3>,
+    /// Whether the list is another than when [`Changes::take_changed`] was asked last.
+    is_changed: bool,
 }
 
 impl Item {
@@ -94,7 +96,13 @@ impl Changes {
             members,
             items: BTreeMap::new(),
             done: BTreeSet::new(),
+            is_changed: false,
         }
+    }
+
+    /// Whether the list is another than at the last call.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
     }
 
     /// All changes with what is known of their consent.
@@ -162,6 +170,7 @@ impl Changes {
         });
         item.marks.extend(fresh.into_iter().map(|it| (it.node, it)));
         item.is_blocked &= !is_news;
+        self.is_changed |= is_news;
         let is_ready = match ready {
             Some(ready) => self.take_ready(ready)?,
             None => false,
@@ -190,13 +199,14 @@ impl Changes {
             item.is_blocked = false;
             is_news = true;
         }
+        self.is_changed |= is_news;
         Ok(is_news)
     }
 
     /// Forgets a change that is in the log, or that the rules will never let in.
     pub(crate) fn finish(&mut self, consent: &Consent<'_>) {
         let key = Change::key(consent, &self.chain);
-        self.items.remove(&key);
+        self.is_changed |= self.items.remove(&key).is_some();
         if DONE_MAX <= self.done.len() {
             self.done.pop_first();
         }
@@ -211,6 +221,7 @@ impl Changes {
             item.is_blocked = true;
             if item.ready.as_ref().map(|it| &it.signature) == stale {
                 item.ready = None;
+                self.is_changed = true;
             }
         }
     }
@@ -223,7 +234,9 @@ impl Changes {
 
     pub(crate) fn set_members(&mut self, members: MemberSet) {
         for item in self.items.values_mut() {
+            let count = item.marks.len();
             item.marks.retain(|node, _| members.by_node(node).is_some());
+            self.is_changed |= item.marks.len() < count;
         }
         self.items.retain(|_, it| !it.marks.is_empty());
         self.members = members;
@@ -238,7 +251,9 @@ impl Changes {
     }
 
     pub(crate) fn expire(&mut self, now: Time) {
+        let count = self.items.len();
         self.items.retain(|_, it| now < it.since + CHANGE_AGE_MAX);
+        self.is_changed |= self.items.len() < count;
     }
 
     fn has_room(&self, owner: &NodeId) -> bool {
@@ -449,6 +464,20 @@ mod tests {
         );
         pool.expire(Time::ZERO + CHANGE_AGE_MAX, &mut Vec::new());
         assert_eq!(pool.changes().count(), 0);
+    }
+
+    #[test]
+    fn every_change_of_the_list_is_told_once() {
+        let mut pool = pool(0);
+        assert!(!pool.take_changed());
+        give(&mut pool, 1, marks(&remove(1), &[1], None));
+        assert!(pool.take_changed() && !pool.take_changed());
+        give(&mut pool, 1, marks(&remove(1), &[1], None));
+        assert!(!pool.take_changed(), "that mark was known");
+        give(&mut pool, 1, marks(&remove(1), &[2], None));
+        assert!(pool.take_changed());
+        pool.expire(Time::ZERO + CHANGE_AGE_MAX, &mut Vec::new());
+        assert!(pool.take_changed());
     }
 
     #[test]

@@ -175,9 +175,14 @@ impl Pool {
     }
 
     /// The changes that wait for consent. To store: unlike groups, nobody makes them again after a
-    /// restart. They come back as [`Input::Received`] messages.
+    /// restart. They come back by [`Input::Received`], from this node itself.
     pub fn changes(&self) -> impl Iterator<Item = Marks> {
         self.changes.list()
+    }
+
+    /// Whether [`Pool::changes`] is another list than at the last call: time to store it.
+    pub fn take_changed(&mut self) -> bool {
+        self.changes.take_changed()
     }
 
     /// Number of waiting groups.
