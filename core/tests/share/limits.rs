@@ -43,6 +43,8 @@ fn readers_share_a_download_and_read_before_it_ends() {
                 assert_eq!(part, content[from..from + part.len()]);
                 assert!(!part.is_empty());
                 assert_eq!(read_all(&artifact).await.unwrap(), *content);
+                // All bytes are readable before the download has ended and its origin is noted.
+                artifact.complete().await.unwrap();
             }
         });
         within("all readers", join_all(readers)).await;
