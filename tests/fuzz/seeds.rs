@@ -1,5 +1,6 @@
 //! Good inputs for every target, from which the corpus is written.
 
+mod build;
 mod package;
 
 use std::fs;
@@ -7,10 +8,6 @@ use std::path::Path;
 
 use kogge_node::base::{
     Algorithm, Blake3, BlockId, Digest, PublicKey, Rng, Sha256, Signature, Subject, WallTime, codec,
-};
-use kogge_node::proto::build::{
-    Attested, BuildMessage, BuildRequest, BuildSpec, Failure, FailureCode, FileDigest, Outcome,
-    Pending, Report, ShortDigest,
 };
 use kogge_node::proto::chain::testing::{
     self, GENESIS_TIME, MemoryChain, card, certificate, genesis, node_keys,
@@ -87,12 +84,12 @@ fn seeds_of(name: &str) -> Seeds {
         "consensus" => consensus_messages(),
         "head" => vec![head().to_bytes()],
         "book" => books(),
-        "build" => build_messages()
+        "build" => build::build_messages()
             .iter()
-            .map(BuildMessage::to_bytes)
+            .map(|it| it.to_bytes())
             .collect(),
-        "pending" => pendings(),
-        "spec" => specs(),
+        "pending" => build::pendings(),
+        "spec" => build::specs(),
         "pool" => pool_messages().iter().map(PoolMessage::to_bytes).collect(),
         "sync" => sync_messages().iter().map(Message::to_bytes).collect(),
         "gossip" => gossips(),
@@ -339,77 +336,6 @@ fn books() -> Seeds {
     books
 }
 
-const SPECS: [&str; 6] = [
-    "docker library/alpine:3.20",
-    "docker registry.test:5000/team/app:1.0 linux/amd64,linux/arm64",
-    "docker team/app@sha256:0101010101010101010101010101010101010101010101010101010101010101",
-    "docker localhost/app",
-    "maven org.example:lib:1.0",
-    "maven org.example:lib:1.0+b https://repo.test:8443/maven2",
-];
-
-fn specs() -> Seeds {
-    texts(&SPECS)
-}
-
-fn request(spec: &str) -> BuildRequest {
-    BuildRequest {
-        spec: spec.parse::<BuildSpec>().unwrap(),
-        node: PublicKey([1; 32]),
-        time: GENESIS_TIME,
-        attempt: 1,
-    }
-}
-
-fn report(outcome: Outcome) -> Report {
-    let chain = MemoryChain::new(1);
-    let keys = node_keys(0);
-    let report = Report {
-        build: request(SPECS[0]).spec.id(),
-        attempt: 1,
-        node: keys.id(),
-        time: GENESIS_TIME,
-        outcome,
-        signature: signature(),
-    };
-    report.signed(chain.state.chain(), &keys.vote)
-}
-
-fn reports() -> Vec<Report> {
-    let file = |name: &str| FileDigest {
-        file: name.into(),
-        sha256: ShortDigest([1; 8]),
-    };
-    let outcomes = [
-        Outcome::Queued,
-        Outcome::Started,
-        Outcome::Progress { done: 3, total: 9 },
-        Outcome::Attested(Attested {
-            subject: Subject([1; 32]),
-            tag: Some(Sha256([2; 32])),
-            files: vec![file("a.jar"), file("b.jar")],
-        }),
-        Outcome::Present { index: 7 },
-        Outcome::Failed(Failure::new(FailureCode::NotFound, "no such tag")),
-    ];
-    outcomes.into_iter().map(report).collect()
-}
-
-fn build_messages() -> Vec<BuildMessage> {
-    let requests = SPECS.iter().map(|it| BuildMessage::Request(request(it)));
-    requests
-        .chain(reports().into_iter().map(BuildMessage::Report))
-        .collect()
-}
-
-fn pendings() -> Seeds {
-    let of = |reports| Pending {
-        request: request(SPECS[1]),
-        reports,
-    };
-    vec![of(vec![]).to_bytes(), of(reports()).to_bytes()]
-}
-
 fn pool_messages() -> Vec<PoolMessage> {
     let chain = MemoryChain::new(4);
     let (id, keys) = (*chain.state.chain(), [0, 1, 2].map(node_keys));
@@ -483,7 +409,7 @@ fn sync_messages() -> Vec<Message> {
 
 fn gossips() -> Seeds {
     let tagged = |kind: u8, bytes: Vec<u8>| [vec![0, kind], bytes].concat();
-    let builds = build_messages().into_iter().step_by(3);
+    let builds = build::build_messages().into_iter().step_by(3);
     let pools = pool_messages().into_iter().skip(3);
     let head = [vec![1], head().to_bytes()].concat();
     builds

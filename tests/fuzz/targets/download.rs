@@ -250,9 +250,9 @@ impl Model {
     /// An honest source comes and delivers all it is asked for; the disk keeps up.
     fn finish(&mut self) {
         self.handle(Input::Want { offset: 0 });
-        self.sources.clear();
-        self.open.clear();
         for source in 0..6 {
+            self.sources.remove(&source);
+            self.open.retain(|_, it| it.0 != source);
             self.handle(Input::SourceGone { source });
         }
         self.sources.insert(ALICE, Ranges::from(0..self.count));
