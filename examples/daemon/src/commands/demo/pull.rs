@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use kogge::Sha256;
 use serde_json::Value;
@@ -20,6 +21,12 @@ use crate::progress::Progress;
 
 /// Longest manifest. Unit: bytes.
 const MANIFEST_BYTES_MAX: usize = 4 << 20;
+
+/// How often a node is asked whether it has stored what it sent: for ten seconds.
+const STORED_POLLS_MAX: u32 = 500;
+
+/// Time between two such questions.
+const STORED_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Gets every package and compares it with the log.
 ///
@@ -162,7 +169,7 @@ async fn row(
     let mut sources: BTreeMap<String, u64> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for (at, package) in packages.iter().enumerate() {
-        let (_, why) = why::ask(owner, package).await?;
+        let why = stored(owner, package).await?;
         if at == 0 {
             row.attested_by = names(&why.attested_by);
             row.index = why.files.iter().map(|it| it.index).min();
@@ -177,6 +184,20 @@ async fn row(
     }
     row.sources = sources.into_iter().collect();
     Ok(row)
+}
+
+/// What the node knows of a package of which it sent every file. It sends bytes as they come, so
+/// the last of them may be on their way to the disk still.
+async fn stored(owner: &Client, package: &str) -> Result<Why, Failure> {
+    let mut polls = 0;
+    loop {
+        let (_, why) = why::ask(owner, package).await?;
+        if why.files.iter().all(|it| it.origin.is_some()) || polls == STORED_POLLS_MAX {
+            return Ok(why);
+        }
+        polls += 1;
+        async_io::Timer::after(STORED_INTERVAL).await;
+    }
 }
 
 /// Copies the image with a stock client, if it is installed.
