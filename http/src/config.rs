@@ -68,10 +68,13 @@ impl HttpConfig {
         match raw.address.as_deref() {
             None => {}
             Some("off") => config.address = None,
-            Some(address) => config.address = Some(parse_address(address)?),
+            Some(address) => {
+                let parsed = parse_address(address);
+                config.address = Some(parsed.map_err(|it| it.in_file(text, path))?);
+            }
         }
         if let Some(hosts) = raw.hosts {
-            check_hosts(&hosts)?;
+            check_hosts(&hosts).map_err(|it| it.in_file(text, path))?;
             config.hosts = hosts;
         }
         config.anonymous = raw.anonymous.unwrap_or(config.anonymous);

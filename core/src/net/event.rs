@@ -127,14 +127,16 @@ pub struct QueryId(pub(crate) u64);
 pub enum ListenFault {
     /// Another socket has the port.
     #[error(
-        "cannot listen on {0}: the port is taken; stop the other program or choose another port"
+        "cannot listen for peers on {0}: the port is taken; stop the other program or set another `listen`"
     )]
     PortTaken(Multiaddr),
     /// Not an address of this transport.
-    #[error("cannot listen on {0}: want /ip4/<address>/tcp/<port> or /ip6/<address>/tcp/<port>")]
+    #[error(
+        "cannot listen for peers on {0}: want /ip4/<address>/tcp/<port> or /ip6/<address>/tcp/<port>"
+    )]
     Unsupported(Multiaddr),
     /// The system refused.
-    #[error("cannot listen on {address}: {reason}")]
+    #[error("cannot listen for peers on {address}: {reason}")]
     Failed {
         /// The address.
         address: Multiaddr,

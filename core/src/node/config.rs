@@ -45,6 +45,39 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// The same error with the file and line of the setting, if `text` of the file `path` has it.
+    #[must_use]
+    pub fn in_file(self, text: &str, path: &Path) -> Self {
+        let Self::Value { key, problem } = &self else {
+            return self;
+        };
+        let Some(line) = line_of(text, key) else {
+            return self;
+        };
+        Self::Syntax {
+            path: path.to_owned(),
+            problem: format!("line {line}, `{key}`: {problem}"),
+        }
+    }
+}
+
+/// Line of the value of a dotted key, from 1.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let mut table = document.get_ref();
+    let mut parts = key.split('.').peekable();
+    while let Some(part) = parts.next() {
+        let value = table.get(part)?;
+        if parts.peek().is_none() {
+            let before = text.get(..value.span().start)?;
+            return Some(before.matches('\n').count() + 1);
+        }
+        table = value.get_ref().as_table()?;
+    }
+    None
+}
+
 /// Whether a pull of something the log lacks asks for its build.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -162,7 +195,7 @@ impl Config {
         })?;
         let mut config = Self::new(data_dir);
         raw.apply(&mut config, path);
-        config.check()?;
+        config.check().map_err(|it| it.in_file(text, path))?;
         Ok(config)
     }
 
@@ -178,11 +211,11 @@ impl Config {
         }
         for (key, addresses) in [("listen", &self.listen), ("peers", &self.peers)] {
             for address in addresses {
-                if let Err(error) = address.parse::<libp2p::Multiaddr>() {
-                    let hint = "want a multiaddr such as /ip4/0.0.0.0/tcp/7878";
+                if let Err(problem) = check_address(address) {
+                    let hint = "want a multiaddr such as /ip4/192.0.2.1/tcp/7878";
                     return fail(
                         key,
-                        format!("`{address}` is not an address ({error}); {hint}"),
+                        format!("`{address}` is not an address ({problem}); {hint}"),
                     );
                 }
             }
@@ -211,6 +244,31 @@ impl Config {
             return fail("limits.builds", "want 1..=64".into());
         }
         Ok(())
+    }
+}
+
+/// Checks that this program can listen on or dial an address, as far as its form tells.
+fn check_address(text: &str) -> Result<(), String> {
+    use libp2p::multiaddr::Protocol;
+    let address: libp2p::Multiaddr = text.parse().map_err(|it| format!("{it}"))?;
+    let mut parts = address.iter();
+    let is_host = matches!(
+        parts.next(),
+        Some(
+            Protocol::Ip4(_)
+                | Protocol::Ip6(_)
+                | Protocol::Dns(_)
+                | Protocol::Dns4(_)
+                | Protocol::Dns6(_)
+        )
+    );
+    if !is_host {
+        return Err("it begins with no host".into());
+    }
+    let rest: Vec<_> = parts.collect();
+    match rest.as_slice() {
+        [Protocol::Tcp(_)] | [Protocol::Tcp(_), Protocol::P2p(_)] => Ok(()),
+        _ => Err("no TCP port follows the host, or too much follows the port".into()),
     }
 }
 
@@ -372,13 +430,24 @@ mod tests {
                 "/etc/kogge.toml, line 1, column 1: unknown field `thread`",
             ),
             ("\n[limits]\nshare = 3", "line 3, column 9"),
-            ("threads = 0", "`threads`: 0 is not in 1..=64"),
+            (
+                "\nthreads = 0",
+                "/etc/kogge.toml, line 2, `threads`: 0 is not in 1..=64",
+            ),
+            (
+                "peers = ['/ip4/192.0.2.1']",
+                "line 1, `peers`: `/ip4/192.0.2.1` is not an address (no TCP port",
+            ),
+            (
+                "peers = ['/unix/x']",
+                "`/unix/x` is not an address (it begins with no host)",
+            ),
             (
                 "listen = ['nowhere']",
                 "`listen`: `nowhere` is not an address",
             ),
             ("bootstrap_urls = ['ftp://x']", "`bootstrap_urls`"),
-            ("[limits]\ndisk_mb = 1", "`limits.disk_mb`"),
+            ("[limits]\ndisk_mb = 1", "line 2, `limits.disk_mb`"),
             ("= 3", "line 1"),
         ] {
             let message = parse(text).unwrap_err().to_string();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 
 use crate::base::{Blake3, Digest, NodeId, WallTime};
+use crate::net::ListenFault;
 use crate::node::artifact::{Artifact, Content, OriginRecord};
 use crate::node::clock::Clock;
 use crate::node::config::Config;
@@ -127,7 +128,7 @@ impl Node {
     }
 
     /// Why the node cannot listen for peers, oldest first.
-    pub fn listen_problems(&self) -> Vec<String> {
+    pub fn listen_problems(&self) -> Vec<ListenFault> {
         self.0.shared.problems()
     }
 

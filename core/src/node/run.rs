@@ -236,7 +236,7 @@ impl Loop {
                 self.listening_input()
             }
             NetEvent::ListenFailed { error, .. } => {
-                self.shared.listen_failed(error.to_string());
+                self.shared.listen_failed(error);
                 return;
             }
             NetEvent::Connected {

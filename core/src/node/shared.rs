@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 
 use crate::base::{NodeId, WallTime};
+use crate::net::ListenFault;
 use crate::node::event::Event;
 use crate::node::flow::Snapshot;
 use crate::node::status::{CheckpointStatus, PeerStatus};
@@ -44,7 +45,7 @@ pub(crate) struct Shared {
 struct State {
     known: Option<Known>,
     listening: Vec<String>,
-    problems: VecDeque<String>,
+    problems: VecDeque<ListenFault>,
     peers: BTreeMap<NodeId, PeerStatus>,
     gone: VecDeque<NodeId>,
     checkpoint: Option<(CheckpointStatus, String)>,
@@ -123,8 +124,8 @@ impl Shared {
         self.state().listening.clone()
     }
 
-    pub(crate) fn listen_failed(&self, problem: String) {
-        tracing::error!(problem, "cannot listen for peers");
+    pub(crate) fn listen_failed(&self, problem: ListenFault) {
+        tracing::error!("{problem}");
         let mut state = self.state();
         if PROBLEMS_MAX <= state.problems.len() {
             state.problems.pop_front();
@@ -135,7 +136,7 @@ impl Shared {
     }
 
     /// Why listeners failed, oldest first.
-    pub(crate) fn problems(&self) -> Vec<String> {
+    pub(crate) fn problems(&self) -> Vec<ListenFault> {
         self.state().problems.iter().cloned().collect()
     }
 

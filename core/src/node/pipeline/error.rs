@@ -76,7 +76,7 @@ pub enum PipelineError {
     #[error("cancelled")]
     Cancelled,
     /// This machine could not store the bytes.
-    #[error("could not store the bytes: {0}; check free space and permissions")]
+    #[error("could not store the bytes: {0}")]
     Local(String),
     /// It is not known where to fetch from, or the configuration cannot be used.
     #[error("{0}")]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_signal::{Signal, Signals};
 use futures_lite::{StreamExt, future};
+use kogge::net::ListenFault;
 use kogge::node::start::load_genesis;
 use kogge::{Network, Node, Status};
 use kogge_http::Http;
@@ -146,16 +147,10 @@ async fn listening(node: &Node) -> Result<Status, Failure> {
         let cause = cause.unwrap_or_else(|| "the node stopped".into());
         Failure::new("stopped", cause)
     })?;
-    let is_busy = |it: &&String| it.to_lowercase().contains("in use");
-    let fatal = problems.iter().find(is_busy);
+    let is_taken = |it: &&ListenFault| matches!(it, ListenFault::PortTaken(_));
+    let fatal = problems.iter().find(is_taken);
     match fatal.or(problems.first().filter(|_| status.listen.is_empty())) {
-        Some(problem) => {
-            let hint = "stop the other program, or choose another address with --listen";
-            Err(Failure::new(
-                "listen",
-                format!("cannot listen for peers: {problem}; {hint}"),
-            ))
-        }
+        Some(problem) => Err(Failure::new("listen", problem.to_string())),
         // One family of addresses that the system lacks is no reason not to run.
         None => Ok(status),
     }
