@@ -358,9 +358,10 @@ impl Inner {
         let _one_at_a_time = self.eviction.lock().unwrap_or_else(PoisonError::into_inner);
         let mut excess = self.ledger().excess(bytes)?;
         while 0 < excess {
-            let idle = self.ledger().any_idle();
-            let Some(digest) = idle else { break };
-            excess = excess.saturating_sub(self.discard_idle(&digest)?);
+            let idle = self.ledger().claim_idle();
+            let Some((digest, freed)) = idle else { break };
+            self.discard_idle(&digest, freed)?;
+            excess = excess.saturating_sub(freed);
         }
         if 0 < excess {
             self.evict(excess)?;

@@ -10,7 +10,6 @@ use crate::store::blob::fill_at;
 use crate::store::blobs::Inner;
 use crate::store::disk::{self, Step};
 use crate::store::error::StoreError;
-use crate::store::quota::Claim;
 use crate::store::record::{BlobRecord, INLINE_BYTES_MAX, PartialRecord};
 
 const PART: &str = "blob";
@@ -284,24 +283,15 @@ impl Inner {
         Ok(())
     }
 
-    /// Gives up a resumable download that nobody continues; returns the bytes that became free.
-    pub(crate) fn discard_idle(&self, blake3: &Blake3) -> Result<u64, StoreError> {
-        let mut ledger = self.ledger();
-        let Some(bytes) = ledger.take_idle(blake3) else {
-            return Ok(0);
-        };
-        let is_claimed = ledger.claim(*blake3, Claim::Remove);
-        drop(ledger);
-        if !is_claimed {
-            return Ok(0);
-        }
+    /// Gives up a resumable download of `bytes` that this task has claimed.
+    pub(crate) fn discard_idle(&self, blake3: &Blake3, bytes: u64) -> Result<(), StoreError> {
         let result = self.forget_partial(blake3);
         let path = self.part_path(blake3);
         drop(disk::remove_if_any(&path));
         drop(disk::remove_if_any(&path.with_extension("obao")));
         self.ledger().release(bytes);
         self.unclaim(blake3);
-        result.map(|()| bytes)
+        result
     }
 }
 

@@ -205,9 +205,12 @@ impl Ledger {
         self.idle.contains_key(digest)
     }
 
-    /// A resumable download that nobody continues.
-    pub(crate) fn any_idle(&self) -> Option<Blake3> {
-        self.idle.keys().next().copied()
+    /// Claims a resumable download that nobody continues or publishes, with its reserved bytes.
+    pub(crate) fn claim_idle(&mut self) -> Option<(Blake3, u64)> {
+        let is_free = |it: &&Blake3| !self.active.contains_key(it) && !self.publishing.contains(it);
+        let digest = *self.idle.keys().find(is_free)?;
+        self.active.insert(digest, Claim::Remove);
+        Some((digest, self.idle.remove(&digest)?))
     }
 
     /// The number of the next use.
@@ -303,5 +306,17 @@ mod tests {
         ledger.end_publish(&digest);
         assert!(ledger.claim(digest, Claim::Remove));
         assert!(!ledger.begin_publish(digest));
+    }
+
+    #[test]
+    fn an_idle_download_is_given_up_unless_it_is_being_published() {
+        let (mut ledger, digest) = (Ledger::new(1), Blake3([1; 32]));
+        ledger.set_idle(digest, 7);
+        assert!(ledger.begin_publish(digest));
+        assert_eq!(ledger.claim_idle(), None);
+        assert!(ledger.is_idle(&digest), "its reservation is not forgotten");
+        ledger.end_publish(&digest);
+        assert_eq!(ledger.claim_idle(), Some((digest, 7)));
+        assert_eq!(ledger.claim_idle(), None);
     }
 }
