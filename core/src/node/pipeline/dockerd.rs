@@ -1,21 +1,25 @@
 //! What the Docker daemon of this machine says is its default registry.
 
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// How long the daemon may take for each step. It answers in milliseconds, or it hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Longest answer that is read. Unit: bytes.
-const ANSWER_BYTES_MAX: u64 = 1_024 * 1_024;
+const ANSWER_BYTES_MAX: usize = 1_024 * 1_024;
+
+/// Most reads of an answer, so that one that trickles does not last.
+const READS_MAX: usize = 64;
 
 /// The request. HTTP/1.0 keeps the answer in one piece, up to the end of the stream.
 const REQUEST: &[u8] = b"GET /info HTTP/1.0\r\nHost: docker\r\n\r\n";
 
 /// The URL of the registry behind names without a host, `None` if no daemon listens on `socket`
-/// or its answer says nothing. Takes a few milliseconds, [`ANSWER_TIMEOUT`] at most for each step.
+/// or its answer says nothing. Takes a few milliseconds; a hanging daemon is given up.
 pub(crate) fn default_registry(socket: &Path) -> Option<String> {
     let answer = ask(socket).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
@@ -31,13 +35,21 @@ pub(crate) fn default_registry(socket: &Path) -> Option<String> {
 }
 
 fn ask(socket: &Path) -> io::Result<String> {
-    let mut stream = UnixStream::connect(socket)?;
+    let mut stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    stream.connect_timeout(&SockAddr::unix(socket)?, ANSWER_TIMEOUT)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     stream.write_all(REQUEST)?;
-    let mut answer = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
-    Ok(answer)
+    let (mut answer, mut length) = (vec![0; ANSWER_BYTES_MAX], 0);
+    for _ in 0..READS_MAX {
+        let count = stream.read(answer.get_mut(length..).unwrap_or_default())?;
+        length += count;
+        if count == 0 {
+            answer.truncate(length);
+            return String::from_utf8(answer).map_err(io::Error::other);
+        }
+    }
+    Err(io::ErrorKind::TimedOut.into())
 }
 
 #[cfg(test)]

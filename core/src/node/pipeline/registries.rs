@@ -108,7 +108,7 @@ impl RegistryFiles {
             "/etc/containers/registries.conf",
         ];
         Self {
-            socket: "/run/docker.sock".into(),
+            socket: "/var/run/docker.sock".into(),
             docker: "/etc/docker/daemon.json".into(),
             containerd: "/etc/containerd/certs.d".into(),
             podman: own.into_iter().chain(shared.map(PathBuf::from)).collect(),
