@@ -1,6 +1,6 @@
 //! What members gossip about the head, and what peers ask each other: `/kogge/heads/1`.
 
-use minicbor::{Decode, Decoder, Encode};
+use minicbor::{Decode, Encode};
 
 use crate::base::{CodecError, Sha256, codec};
 use crate::proto::chain::{MEMBERS_MAX, Member};
@@ -80,7 +80,7 @@ pub enum Message {
         #[n(1)]
         root: Sha256,
         /// At most [`MEMBERS_MAX`].
-        #[cbor(n(2), decode_with = "signatures_bounded")]
+        #[cbor(n(2), decode_with = "codec::at_most::<_, _, MEMBERS_MAX>")]
         signatures: Vec<HeadSignature>,
     },
 }
@@ -99,19 +99,6 @@ impl Message {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
         codec::decode(bytes, MESSAGE_BYTES_MAX)
     }
-}
-
-/// The count is checked before memory is taken for so many.
-fn signatures_bounded<Ctx>(
-    d: &mut Decoder<'_>,
-    ctx: &mut Ctx,
-) -> Result<Vec<HeadSignature>, minicbor::decode::Error> {
-    let at = d.position();
-    let count = d.array()?.unwrap_or(u64::MAX);
-    if count > MEMBERS_MAX as u64 {
-        return Err(minicbor::decode::Error::message("too many signatures").at(at));
-    }
-    (0..count).map(|_| d.decode_with(ctx)).collect()
 }
 
 #[cfg(test)]

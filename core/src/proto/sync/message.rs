@@ -1,7 +1,7 @@
 //! The messages of `/kogge/sync/1`.
 
 use minicbor::bytes::ByteVec;
-use minicbor::{Decode, Decoder, Encode};
+use minicbor::{Decode, Encode};
 
 use crate::base::{CodecError, codec};
 use crate::proto::chain::{Block, Certificate};
@@ -72,8 +72,8 @@ pub enum Message {
         /// The request.
         #[n(0)]
         id: u64,
-        /// At most [`COUNT_MAX`].
-        #[cbor(n(1), decode_with = "blocks_bounded")]
+        /// At most [`COUNT_MAX`]: an empty block costs 3 bytes on the wire and 48 in memory.
+        #[cbor(n(1), decode_with = "codec::at_most::<_, _, { COUNT_MAX as usize }>")]
         blocks: Vec<SyncBlock>,
     },
     /// The answer if there is no block at the asked height.
@@ -191,19 +191,6 @@ fn decided(bytes: &SyncBlock) -> Result<Decided, CodecError> {
         certificate,
         bytes,
     })
-}
-
-/// An empty block costs 3 bytes on the wire and 48 in memory, so the count is checked first.
-fn blocks_bounded<Ctx>(
-    d: &mut Decoder<'_>,
-    ctx: &mut Ctx,
-) -> Result<Vec<SyncBlock>, minicbor::decode::Error> {
-    let at = d.position();
-    let count = d.array()?.unwrap_or(u64::MAX);
-    if u64::from(COUNT_MAX) < count {
-        return Err(minicbor::decode::Error::message("too many blocks").at(at));
-    }
-    (0..count).map(|_| d.decode_with(ctx)).collect()
 }
 
 #[cfg(test)]
