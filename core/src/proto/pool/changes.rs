@@ -171,15 +171,12 @@ impl Changes {
         item.marks.extend(fresh.into_iter().map(|it| (it.node, it)));
         item.is_blocked &= !is_news;
         self.is_changed |= is_news;
-        let is_ready = match ready {
-            Some(ready) => self.take_ready(ready)?,
-            None => false,
-        };
+        let is_ready = ready.is_some_and(|it| self.take_ready(&it));
         Ok(is_news || is_ready)
     }
 
     /// Takes a candidate's proof; true if it is news.
-    pub(crate) fn take_ready(&mut self, ready: Ready) -> Result<bool, PoolError> {
+    pub(crate) fn take_ready(&mut self, ready: &Ready) -> bool {
         let mut is_news = false;
         for item in self.items.values_mut() {
             let Some(member) = item.change.candidate() else {
@@ -192,15 +189,18 @@ impl Changes {
             if member.node != ready.node || !is_higher {
                 continue;
             }
-            ready
-                .verify(&self.chain, member)
-                .map_err(|it| PoolError::Signature(ready.node, it))?;
+            // Who passes on the proof may know another card of this node than we do: it is not to
+            // blame for a proof that does not fit ours.
+            if ready.verify(&self.chain, member).is_err() {
+                continue;
+            }
+            // A candidate repeats its proof: the first one is worth a commit, newer ones are not.
+            self.is_changed |= item.ready.is_none();
             item.ready = Some(ready.clone());
             item.is_blocked = false;
             is_news = true;
         }
-        self.is_changed |= is_news;
-        Ok(is_news)
+        is_news
     }
 
     /// Forgets a change that is in the log, or that the rules will never let in.
@@ -398,11 +398,26 @@ mod tests {
         assert_eq!(give(&mut pool, 1, stranger), Judgement::Ignore);
         let mut forged = ready(9, 999, BlockId([1; 32]));
         forged.height = 1_000;
-        let node = forged.node;
         assert_eq!(
             give(&mut pool, 1, PoolMessage::Ready(forged)),
-            Judgement::Reject(PoolError::Signature(node, SignatureError::Mismatch))
+            Judgement::Ignore
         );
+    }
+
+    #[test]
+    fn two_cards_of_one_candidate_set_nobody_against_each_other() {
+        let mut pool = pool(0);
+        let proof = ready(9, 0, BlockId([0; 32]));
+        give(&mut pool, 1, marks(&add_node(), &[1], Some(proof.clone())));
+        let mut other = card(9);
+        other.member.vote = node_keys(8).vote.public();
+        let other = Change::AddNode(Box::new(other));
+        give(&mut pool, 1, marks(&other, &[1], None));
+        assert_eq!(pool.changes().count(), 2);
+        for change in [add_node(), other] {
+            let again = marks(&change, &[1], Some(proof.clone()));
+            assert_eq!(give(&mut pool, 2, again), Judgement::Ignore);
+        }
     }
 
     #[test]

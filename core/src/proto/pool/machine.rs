@@ -209,11 +209,11 @@ impl Pool {
                 }
             }
             Input::Mark(change, mark) => self.mark(now, change, mark, out),
-            Input::Ready(ready) => match self.changes.take_ready(ready.clone()) {
-                Ok(true) => out.push(Effect::Gossip(PoolMessage::Ready(ready))),
-                Ok(false) => {}
-                Err(error) => out.push(Effect::Refused(error.into())),
-            },
+            Input::Ready(ready) => {
+                if self.changes.take_ready(&ready) {
+                    out.push(Effect::Gossip(PoolMessage::Ready(ready)));
+                }
+            }
             Input::Received { from, message } => {
                 let judgement = match self.receive(now, from, message, out) {
                     Ok(true) => Judgement::Accept,
@@ -309,7 +309,7 @@ impl Pool {
             PoolMessage::Attests(it) => Ok(self.groups.take_attests(now, it)? != Taken::Nothing),
             PoolMessage::Group(it) => Ok(self.groups.take_group(now, it)? != Taken::Nothing),
             PoolMessage::Marks(it) => self.changes.take_marks(now, it),
-            PoolMessage::Ready(it) => self.changes.take_ready(it),
+            PoolMessage::Ready(it) => Ok(self.changes.take_ready(&it)),
             PoolMessage::Have(it) => {
                 self.answer(now, from, &it, out);
                 Ok(false)
