@@ -20,7 +20,7 @@ use crate::node::pipeline::{
     MavenPlaces, MavenRepository, Outcome, Package, Pipeline, PipelineError, Progress, Proxies,
     Registries, RegistryFiles, Spec, Step, Stored, Upstream, default_repositories,
 };
-use crate::node::run::Internal;
+use crate::node::run::{INTERNAL_MAX, Internal};
 use crate::node::share::Peers;
 use crate::node::share::keep::{self, News};
 use crate::node::status::Status;
@@ -318,8 +318,11 @@ impl Progress for Reporter {
                     done,
                     total: 0,
                 };
-                // Progress is news, not a fact: it may be lost when the loop is busy.
-                let _ = self.reply.try_send(Internal::Input(input));
+                // Progress is news, not a fact: it may be lost when the loop is busy, and must not
+                // take the room of results.
+                if self.reply.len() < INTERNAL_MAX / 2 {
+                    let _ = self.reply.try_send(Internal::Input(input));
+                }
             }
         }
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::node::executor::POOL_THREADS_MAX;
+
 /// Longest configuration file. Unit: bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -15,6 +17,10 @@ pub const LISTEN_DEFAULT: [&str; 2] = ["/ip4/0.0.0.0/tcp/7878", "/ip6/::/tcp/787
 
 /// Disk space for artifacts unless configured. Unit: bytes.
 pub const QUOTA_DEFAULT: u64 = 10 << 30;
+
+/// Most builds at once. Each holds a thread of the pool while it runs; the other half is for the
+/// log, without which no vote leaves.
+pub const BUILDS_MAX: usize = POOL_THREADS_MAX / 2;
 
 /// Why a configuration is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -130,7 +136,7 @@ pub struct Limits {
     pub disk: u64,
     /// Most connections in total.
     pub connections: u32,
-    /// Most builds that run at once, if this node is authorized.
+    /// Most builds that run at once, if this node is authorized; at most [`BUILDS_MAX`].
     pub builds: usize,
     /// How long a fetch may go on without progress.
     pub fetch_timeout: Duration,
@@ -240,8 +246,8 @@ impl Config {
         if !(4..=65_536).contains(&self.limits.connections) {
             return fail("limits.connections", "want 4..=65536".into());
         }
-        if !(1..=64).contains(&self.limits.builds) {
-            return fail("limits.builds", "want 1..=64".into());
+        if !(1..=BUILDS_MAX).contains(&self.limits.builds) {
+            return fail("limits.builds", format!("want 1..={BUILDS_MAX}"));
         }
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! Unfinished builds, and changes that wait for consent: what survives a restart.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::Blake3;
 use crate::proto::build;
 use crate::proto::pool::{Marks, PoolMessage};
+use crate::store::meta::VALUE_BYTES_MAX;
 use crate::store::{MetaRow, Store, StoreError};
 
 const BUILDS: &str = "builds";
@@ -44,31 +44,53 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Unfinished builds of the last run.
-pub(crate) fn load_builds(store: &Store) -> Vec<build::Pending> {
-    let rows = store.meta().scan(BUILDS, b"", None).unwrap_or_default();
-    rows.iter()
-        .filter_map(|(_, value)| build::Pending::from_bytes(value).ok())
-        .collect()
+///
+/// # Errors
+///
+/// [`StoreError`] if they cannot be read: to go on without them would lose them.
+pub(crate) fn load_builds(store: &Store) -> Result<Vec<build::Pending>, StoreError> {
+    let rows = store.meta().all(BUILDS)?;
+    let decode = |(_, value): &MetaRow| {
+        let decoded = build::Pending::from_bytes(value);
+        decoded
+            .inspect_err(|error| tracing::warn!(%error, "an unfinished build is not readable"))
+            .ok()
+    };
+    Ok(rows.iter().filter_map(decode).collect())
 }
 
 fn save_builds(store: &Store, pending: Vec<build::Pending>) -> Result<(), StoreError> {
-    let rows = pending.into_iter();
-    let rows = rows.map(|it| (it.request.spec.id().0.to_vec(), it.to_bytes()));
-    save(store, BUILDS, rows)
+    let rows = pending.into_iter().map(|it| {
+        let (key, value) = (it.request.spec.id().0.to_vec(), it.to_bytes());
+        if value.len() <= VALUE_BYTES_MAX {
+            return (key, value);
+        }
+        // The request is what counts: peers tell their reports again.
+        let reports = Vec::new();
+        (key, build::Pending { reports, ..it }.to_bytes())
+    });
+    store.meta().replace(BUILDS, rows)
 }
 
 /// Changes that waited for consent in the last run.
-pub(crate) fn load_changes(store: &Store) -> Vec<Marks> {
-    let rows = store.meta().scan(CHANGES, b"", None).unwrap_or_default();
-    rows.iter()
-        .filter_map(|(_, value)| match PoolMessage::from_bytes(value) {
-            Ok(PoolMessage::Marks(marks)) => Some(marks),
-            _ => None,
-        })
-        .collect()
+///
+/// # Errors
+///
+/// As for [`load_builds`].
+pub(crate) fn load_changes(store: &Store) -> Result<Vec<Marks>, StoreError> {
+    let rows = store.meta().all(CHANGES)?;
+    let decode = |(_, value): &MetaRow| match PoolMessage::from_bytes(value) {
+        Ok(PoolMessage::Marks(marks)) => Some(marks),
+        Ok(_) => None,
+        Err(error) => {
+            tracing::warn!(%error, "a change that waits for consent is not readable");
+            None
+        }
+    };
+    Ok(rows.iter().filter_map(decode).collect())
 }
 
-/// Stores `changes` in place of those before. Blocks for commits.
+/// Stores `changes` in place of those before. Blocks for a commit.
 ///
 /// # Errors
 ///
@@ -83,27 +105,7 @@ pub(crate) fn save_changes(store: &Store, changes: Vec<Marks>) -> Result<(), Sto
         let key = Blake3::of(&change.to_bytes()).0.to_vec();
         (key, PoolMessage::Marks(it).to_bytes())
     });
-    save(store, CHANGES, rows)
-}
-
-/// Makes `rows` the only ones of a namespace.
-fn save(
-    store: &Store,
-    namespace: &str,
-    rows: impl Iterator<Item = MetaRow>,
-) -> Result<(), StoreError> {
-    let meta = store.meta();
-    let stale = meta.scan(namespace, b"", None)?;
-    let mut stale: BTreeMap<Vec<u8>, Vec<u8>> = stale.into_iter().collect();
-    for (key, value) in rows {
-        if stale.remove(&key).as_ref() != Some(&value) {
-            meta.put(namespace, &key, &value)?;
-        }
-    }
-    for key in stale.into_keys() {
-        meta.remove(namespace, &key)?;
-    }
-    Ok(())
+    store.meta().replace(CHANGES, rows)
 }
 
 #[cfg(test)]
@@ -148,7 +150,7 @@ mod tests {
         };
         for list in [vec![marks(1), marks(2)], vec![marks(2)], vec![]] {
             save_changes(&store, list.clone()).unwrap();
-            let mut stored = load_changes(&store);
+            let mut stored = load_changes(&store).unwrap();
             stored.sort_by_key(|it| format!("{:?}", it.change));
             assert_eq!(stored, list);
         }
@@ -161,7 +163,7 @@ mod tests {
         let unsaved = Unsaved::default();
         assert!(unsaved.put(vec![pending("1")]));
         unsaved.write(&store);
-        assert_eq!(load_builds(&store), [pending("1")]);
+        assert_eq!(load_builds(&store), Ok(vec![pending("1")]));
         std::thread::scope(|scope| {
             let another = lock(&unsaved.writing);
             assert!(unsaved.put(vec![pending("2")]));
@@ -170,6 +172,6 @@ mod tests {
             assert!(!unsaved.put(vec![pending("3")]));
             drop(another);
         });
-        assert_eq!(load_builds(&store), [pending("3")]);
+        assert_eq!(load_builds(&store), Ok(vec![pending("3")]));
     }
 }

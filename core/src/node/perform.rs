@@ -110,7 +110,7 @@ impl Loop {
             }
             Effect::FetchBootstrap { url } => self.builder.fetch_bootstrap(url).await,
             Effect::Members(_) | Effect::BuildChanged(_) => self.save_builds().await,
-            Effect::SaveChanges(changes) => self.save_changes(changes).await,
+            Effect::SaveChanges(changes) => self.save_changes(changes).await?,
             Effect::ResetWal(height) => self.write_wal(Some(height), Vec::new()).await?,
             Effect::Wal(_) => (),
             Effect::Append { block, certificate } => {

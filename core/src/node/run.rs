@@ -78,7 +78,7 @@ pub(crate) struct Loop {
     pub(crate) listening: Vec<Multiaddr>,
     pub(crate) links: BTreeSet<NodeId>,
     /// Answers to owners that wait until their consent is durable.
-    pub(crate) consents: Vec<(Sender<Result<(), String>>, Result<(), String>)>,
+    pub(crate) consents: Vec<(Sender<Marked>, Marked)>,
 }
 
 enum Turn {
@@ -89,6 +89,9 @@ enum Turn {
     Deadline,
     Over,
 }
+
+/// Whether the pool took an owner's consent, or why not.
+pub(crate) type Marked = Result<(), String>;
 
 /// Why the loop ended by itself.
 pub(crate) type Fatal = String;
@@ -343,12 +346,12 @@ impl Loop {
     }
 
     /// Returns when it is durable: the consent of an owner is answered after that.
-    pub(crate) async fn save_changes(&self, changes: Vec<Marks>) {
+    pub(crate) async fn save_changes(&self, changes: Vec<Marks>) -> Result<(), Fatal> {
         let store = self.store.clone();
         let saved = self.pool.run(move || save_changes(&store, changes)).await;
-        if let Ok(Err(error)) = saved {
-            tracing::error!(%error, "changes that wait for consent were not saved");
-        }
+        saved
+            .map_err(|error| error.to_string())?
+            .map_err(|error| format!("changes that wait for consent: {error}"))
     }
 
     /// What is nice to have after a restart.

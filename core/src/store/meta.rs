@@ -1,5 +1,7 @@
-//! A small table for other modules: the address book, bans, states of builds.
+//! A small table for other modules: the address book, unfinished builds, changes that wait for
+//! consent, where artifacts came from.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::store::env::Environment;
@@ -128,6 +130,59 @@ impl Meta {
         Ok(rows)
     }
 
+    /// All rows of a namespace, in order.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Meta::put`].
+    pub fn all(&self, namespace: &str) -> Result<Vec<MetaRow>, StoreError> {
+        let mut rows: Vec<MetaRow> = Vec::new();
+        loop {
+            let after = rows.last().map(|it| it.0.clone());
+            let page = self.scan(namespace, b"", after.as_deref())?;
+            let is_last = page.len() < SCAN_ROWS_MAX;
+            rows.extend(page);
+            if is_last {
+                return Ok(rows);
+            }
+        }
+    }
+
+    /// Makes `rows` the only ones of a namespace, in one commit: after a crash either these or
+    /// those before are there. Only one caller at a time may change the namespace. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Meta::put`]; then nothing is changed.
+    pub fn replace(
+        &self,
+        namespace: &str,
+        rows: impl IntoIterator<Item = MetaRow>,
+    ) -> Result<(), StoreError> {
+        let mut stale: BTreeMap<_, _> = self.all(namespace)?.into_iter().collect();
+        let mut puts = Vec::new();
+        for (key, value) in rows {
+            if stale.remove(&key).as_ref() != Some(&value) {
+                puts.push(self.row(namespace, &key, &value)?);
+            }
+        }
+        let stale = stale.into_keys().map(|key| full_key(namespace, &key));
+        let stale = stale.collect::<Result<Vec<_>, _>>()?;
+        if puts.is_empty() && stale.is_empty() {
+            return Ok(());
+        }
+        let (table, bytes) = (self.tables.meta, puts.iter().map(|it| it.1.len()).sum());
+        self.writer.write(bytes, move |txn| {
+            for key in &stale {
+                table.delete(txn, key)?;
+            }
+            for (key, value) in &puts {
+                table.put(txn, key, value)?;
+            }
+            Ok(())
+        })
+    }
+
     fn row(&self, namespace: &str, key: &[u8], value: &[u8]) -> Result<MetaRow, StoreError> {
         limit("the value", value.len(), VALUE_BYTES_MAX)?;
         Ok((full_key(namespace, key)?, value.to_vec()))
@@ -175,6 +230,29 @@ mod tests {
         assert_eq!(meta.remove("peer", b"ab"), Ok(true));
         assert_eq!(meta.remove("peer", b"ab"), Ok(false));
         assert_eq!(meta.get("peer", b"ab"), Ok(None));
+    }
+
+    #[test]
+    fn a_namespace_is_replaced_as_a_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let meta = store.meta();
+        meta.put("others", b"1", b"kept").unwrap();
+        let rows = |numbers: std::ops::Range<u32>, value: &[u8]| -> Vec<MetaRow> {
+            numbers
+                .map(|it| (it.to_be_bytes().to_vec(), value.to_vec()))
+                .collect()
+        };
+        let many = u32::try_from(SCAN_ROWS_MAX).unwrap() + 5;
+        for list in [rows(0..many, b"a"), rows(3..many, b"a"), rows(4..6, b"b")] {
+            meta.replace("n", list.clone()).unwrap();
+            assert!(meta.all("n").unwrap() == list);
+        }
+        let mut bad = rows(7..9, b"c");
+        bad.push((vec![9], vec![0; VALUE_BYTES_MAX + 1]));
+        assert!(meta.replace("n", bad).is_err());
+        assert_eq!(meta.all("n"), Ok(rows(4..6, b"b")));
+        assert_eq!(meta.get("others", b"1"), Ok(Some(b"kept".to_vec())));
     }
 
     #[test]

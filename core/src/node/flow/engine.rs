@@ -157,9 +157,7 @@ impl<V: Vault> Engine<V> {
         for pending in builds {
             self.builds(now, wall, build::Input::Restored(pending));
         }
-        for marks in changes {
-            self.pool_restored(now, wall, marks);
-        }
+        self.pool_restored(now, wall, changes);
         self.start_height(now, wall);
     }
 

@@ -326,11 +326,20 @@ impl<V: Vault> Engine<V> {
         self.pool(now, wall, pool::Input::Ready(ready));
     }
 
-    /// A change that waited for consent in the last run.
-    pub(super) fn pool_restored(&mut self, now: Time, wall: WallTime, marks: Marks) {
-        let from = self.me;
-        let message = PoolMessage::Marks(marks);
-        self.pool(now, wall, pool::Input::Received { from, message });
+    /// Changes that waited for consent in the last run. They are stored again as one list: a list
+    /// of the first few would take the place of all.
+    pub(super) fn pool_restored(&mut self, now: Time, wall: WallTime, changes: Vec<Marks>) {
+        let mut effects = Vec::new();
+        for marks in changes {
+            let input = pool::Input::Received {
+                from: self.me,
+                message: PoolMessage::Marks(marks),
+            };
+            self.pool.handle(now, input, &mut effects);
+        }
+        // Nobody is to blame for what this node believed before, least of all itself.
+        effects.retain(|it| !matches!(it, pool::Effect::Judge(..)));
+        self.pool_effects(now, wall, effects);
     }
 
     fn pool(&mut self, now: Time, wall: WallTime, input: pool::Input) {
