@@ -14,14 +14,18 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The folder into which cargo put `libkogge.so`: this test program's own. A build that asks for
-/// this test alone leaves no copy in the folder above.
+/// The folder with `libkogge.so`, which is built once: cargo builds no C library for a test.
 fn library_folder() -> PathBuf {
-    std::env::current_exe()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .to_owned()
+    static BUILT: std::sync::Once = std::sync::Once::new();
+    BUILT.call_once(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        run(cargo
+            .args(["build", "--quiet", "-p", "kogge-ffi"])
+            .current_dir(root()));
+    });
+    // This program is `TARGET/debug/deps/NAME`.
+    let program = std::env::current_exe().unwrap();
+    program.ancestors().nth(3).unwrap().join("debug")
 }
 
 fn run(command: &mut Command) -> String {

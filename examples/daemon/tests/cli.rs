@@ -193,7 +193,7 @@ fn busy_ports_are_told_with_the_next_step() {
     let (code, error) = code_and_error(folder.path(), &args);
     assert_eq!(code, Some(1));
     assert!(
-        error.contains("cannot listen for peers") && error.contains("--listen"),
+        error.contains("cannot listen for peers") && error.contains("set another `listen`"),
         "{error}"
     );
 }
