@@ -10,6 +10,7 @@ use kogge_node::proto::peers::dial::{Config, Dialer};
 use kogge_node::proto::peers::event::{Effect, Input, Seed};
 
 use crate::targets::Choices;
+use crate::targets::clock::Clocked;
 
 /// Dials at one time, as the module says.
 const DIALS_MAX: usize = 16;
@@ -81,6 +82,23 @@ fn seed(choices: &mut Choices<'_>) -> Seed {
     }
 }
 
+impl Clocked for Model {
+    fn now(&mut self) -> &mut Time {
+        &mut self.now
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        self.machine.next_deadline()
+    }
+
+    fn expire(&mut self) {
+        let mut out = Vec::new();
+        self.machine.expire(self.now, &mut out);
+        // Dials that took too long are given up without a word.
+        self.watch(out);
+    }
+}
+
 impl Model {
     fn step(&mut self, choices: &mut Choices<'_>, is_planted: bool) {
         let who = peer(choices);
@@ -147,26 +165,6 @@ impl Model {
             self.links.insert(peer);
         }
         Input::Connected { peer, dialled }
-    }
-
-    fn wait(&mut self, time: Duration) {
-        let until = self.now + time;
-        let mut wakes = 0;
-        while let Some(wake) = self.machine.next_deadline().filter(|it| *it <= until) {
-            self.now = self.now.max(wake);
-            let mut out = Vec::new();
-            self.machine.expire(self.now, &mut out);
-            // Dials that took too long are given up without a word.
-            self.watch(out);
-            let next = self.machine.next_deadline();
-            wakes = if next.is_some_and(|it| it <= self.now) {
-                wakes + 1
-            } else {
-                0
-            };
-            assert!(wakes < 8, "a wake-up changes nothing");
-        }
-        self.now = self.now.max(until);
     }
 
     fn watch(&mut self, out: Vec<Effect>) {

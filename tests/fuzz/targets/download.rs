@@ -14,6 +14,7 @@ use kogge_node::proto::schedule::Ranges;
 use kogge_node::proto::schedule::scheduler::REQUESTS_MAX;
 
 use crate::targets::Choices;
+use crate::targets::clock::Clocked;
 
 /// Steps that an honest source may take to finish what the others left.
 const STEPS_MAX: usize = 20_000;
@@ -84,6 +85,22 @@ pub(crate) fn download(bytes: &[u8], is_planted: bool) -> bool {
 fn range(choices: &mut Choices<'_>, count: u64) -> Range<u64> {
     let start = choices.number() % count;
     start..(start + choices.number() % 80).min(count)
+}
+
+impl Clocked for Model {
+    fn now(&mut self) -> &mut Time {
+        &mut self.now
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        self.machine.next_deadline()
+    }
+
+    fn expire(&mut self) {
+        let mut out = Vec::new();
+        self.machine.expire(self.now, &mut out);
+        self.watch(out);
+    }
 }
 
 impl Model {
@@ -170,22 +187,6 @@ impl Model {
             "after the end, {what} gave {out:?}"
         );
         self.watch(out);
-    }
-
-    /// Time passes, with every wake-up that the machine asks for.
-    fn wait(&mut self, time: Duration) {
-        let until = self.now + time;
-        let mut wakes = 0;
-        while let Some(wake) = self.machine.next_deadline().filter(|it| *it <= until) {
-            self.now = self.now.max(wake);
-            let mut out = Vec::new();
-            self.machine.expire(self.now, &mut out);
-            self.watch(out);
-            let next = self.machine.next_deadline();
-            wakes = if next == Some(wake) { wakes + 1 } else { 0 };
-            assert!(wakes < 8, "a wake-up changes nothing");
-        }
-        self.now = self.now.max(until);
     }
 
     fn watch(&mut self, out: Vec<Effect<u8>>) {

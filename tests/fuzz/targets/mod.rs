@@ -8,6 +8,7 @@
 pub(crate) mod heap;
 
 mod chain;
+mod clock;
 mod dialer;
 mod download;
 mod exchange;

@@ -12,6 +12,7 @@ use kogge_node::proto::sync::{
 };
 
 use crate::targets::Choices;
+use crate::targets::clock::Clocked;
 
 /// Heights of the honest chain, and of eve's, which leaves it after `FORK`.
 const TIP: u64 = 120;
@@ -57,6 +58,22 @@ pub(crate) fn syncing(bytes: &[u8], is_planted: bool) -> bool {
     model.finish();
     assert_eq!(model.applied, TIP, "an honest peer is not enough");
     true
+}
+
+impl Clocked for Model {
+    fn now(&mut self) -> &mut Time {
+        &mut self.now
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        self.machine.next_deadline()
+    }
+
+    fn expire(&mut self) {
+        let mut out = Vec::new();
+        self.machine.expire(self.now, &mut out);
+        self.watch(out);
+    }
 }
 
 impl Model {
@@ -149,25 +166,6 @@ impl Model {
         let mut out = Vec::new();
         self.machine.handle(self.now, input, &mut out);
         self.watch(out);
-    }
-
-    fn wait(&mut self, time: Duration) {
-        let until = self.now + time;
-        let mut wakes = 0;
-        while let Some(wake) = self.machine.next_deadline().filter(|it| *it <= until) {
-            self.now = self.now.max(wake);
-            let mut out = Vec::new();
-            self.machine.expire(self.now, &mut out);
-            self.watch(out);
-            let next = self.machine.next_deadline();
-            wakes = if next.is_some_and(|it| it <= self.now) {
-                wakes + 1
-            } else {
-                0
-            };
-            assert!(wakes < 8, "a wake-up changes nothing");
-        }
-        self.now = self.now.max(until);
     }
 
     fn watch(&mut self, out: Vec<Effect>) {
