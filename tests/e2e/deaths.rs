@@ -11,11 +11,10 @@ use std::time::Duration;
 use kogge_node::base::{BlockId, Rng};
 use kogge_node::proto::log::tree::{Frontier, leaf_hash};
 use kogge_node::store::{Options, Store};
-use kogge_testkit::proxy::Server;
 use kogge_testkit::run::run;
 use serde_json::Value;
 
-use crate::network::{Network, kogge};
+use crate::network::{Network, kogge, repository};
 
 const KILLS: usize = 20;
 
@@ -32,21 +31,6 @@ fn jar(version: usize) -> Vec<u8> {
     let mut rng = Rng::new(version as u64);
     let words = (0..20_000).map(|_| rng.next_u64().to_le_bytes());
     words.flatten().collect()
-}
-
-/// A repository with packages `org.example:lib:1` and so on.
-fn repository(root: &Path) -> Server {
-    for version in 1..=VERSIONS {
-        let folder = root.join(format!("org/example/lib/{version}"));
-        std::fs::create_dir_all(&folder).unwrap();
-        let pom = format!(
-            "<project><modelVersion>4.0.0</modelVersion><groupId>org.example</groupId>\
-             <artifactId>lib</artifactId><version>{version}</version></project>"
-        );
-        std::fs::write(folder.join(format!("lib-{version}.pom")), pom).unwrap();
-        std::fs::write(folder.join(format!("lib-{version}.jar")), jar(version)).unwrap();
-    }
-    Server::files(root.to_owned()).unwrap()
 }
 
 /// What nodes have told their users.
@@ -178,7 +162,7 @@ fn twenty_deaths_lose_nothing_that_was_acknowledged() {
     let seed = std::env::var(SEED).map_or_else(|_| drawn(), |it| it.parse().unwrap());
     println!("{SEED}={seed}");
     let folder = tempfile::tempdir().unwrap();
-    let upstream = repository(folder.path());
+    let upstream = repository(folder.path(), VERSIONS, jar);
     let url = format!("http://127.0.0.1:{}", upstream.port);
     let mut network = Network::start(4, 2, "http://127.0.0.1:9", &url, false);
     let nodes: Vec<PathBuf> = network.nodes.iter().map(|it| it.data.clone()).collect();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use kogge_testkit::proxy::Server;
 use kogge_testkit::run::{Child, run, wait_until};
 use serde_json::Value;
 
@@ -40,6 +41,21 @@ pub(crate) fn cache() -> PathBuf {
     let cache = target().join("fixtures");
     std::fs::create_dir_all(&cache).unwrap();
     cache
+}
+
+/// A Maven repository in `root` with the packages `org.example:lib:1` to `:COUNT`.
+pub(crate) fn repository(root: &Path, count: usize, jar: impl Fn(usize) -> Vec<u8>) -> Server {
+    for version in 1..=count {
+        let folder = root.join(format!("org/example/lib/{version}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let pom = format!(
+            "<project><modelVersion>4.0.0</modelVersion><groupId>org.example</groupId>\
+             <artifactId>lib</artifactId><version>{version}</version></project>"
+        );
+        std::fs::write(folder.join(format!("lib-{version}.pom")), pom).unwrap();
+        std::fs::write(folder.join(format!("lib-{version}.jar")), jar(version)).unwrap();
+    }
+    Server::files(root.to_owned()).unwrap()
 }
 
 /// One node of the network.

@@ -1,35 +1,15 @@
 //! Authorized nodes die and come back.
 
-use std::path::Path;
-
-use kogge_testkit::proxy::Server;
 use kogge_testkit::run::{run, wait_until};
 
-use crate::network::{LIMIT, Network};
-
-/// A repository with packages `org.example:lib:1` to `:9`.
-fn repository(root: &Path) -> Server {
-    for version in 1..=9 {
-        let folder = root.join(format!("org/example/lib/{version}"));
-        std::fs::create_dir_all(&folder).unwrap();
-        let pom = format!(
-            "<project><modelVersion>4.0.0</modelVersion><groupId>org.example</groupId>\
-             <artifactId>lib</artifactId><version>{version}</version></project>"
-        );
-        std::fs::write(folder.join(format!("lib-{version}.pom")), pom).unwrap();
-        std::fs::write(
-            folder.join(format!("lib-{version}.jar")),
-            vec![version; 5_000],
-        )
-        .unwrap();
-    }
-    Server::files(root.to_owned()).unwrap()
-}
+use crate::network::{LIMIT, Network, repository};
 
 #[test]
 fn one_of_four_may_fail_and_two_may_not() {
     let folder = tempfile::tempdir().unwrap();
-    let upstream = repository(folder.path());
+    let upstream = repository(folder.path(), 9, |it| {
+        vec![u8::try_from(it).unwrap(); 5_000]
+    });
     let url = format!("http://127.0.0.1:{}", upstream.port);
     let mut network = Network::start(4, 1, "http://127.0.0.1:9", &url, false);
     let build = |network: &Network, version: u8| {
