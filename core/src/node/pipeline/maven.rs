@@ -18,13 +18,11 @@ use crate::node::pipeline::error::PipelineError;
 use crate::node::pipeline::http::{Client, Request};
 use crate::node::pipeline::job::{FileFacts, Job, Outcome, Package, Step};
 use crate::node::pipeline::transfer::Expect;
+use crate::proto::exchange::group::ARTIFACT_BYTES_MAX;
 use crate::proto::package::layout::CHECKSUM_SUFFIXES;
 use crate::proto::package::pom::Pom;
 use crate::proto::package::xml::XML_BYTES_MAX;
 use crate::proto::package::{Coordinates, Purl, Variant};
-
-/// Largest file of a package. Unit: bytes.
-const FILE_BYTES_MAX: u64 = 8 << 30;
 
 /// Longest checksum file. Unit: bytes.
 const CHECKSUM_BYTES_MAX: usize = 4 * 1_024;
@@ -260,7 +258,7 @@ impl Visit<'_> {
             file: &file,
             sha256: None,
             size: None,
-            bytes_max: FILE_BYTES_MAX,
+            bytes_max: ARTIFACT_BYTES_MAX,
             all_digests: true,
             check: Some(&check),
         };
