@@ -27,12 +27,14 @@ pub mod store;
 pub use base::{Algorithm, Blake3, Digest, NodeId, Sha256, WallTime};
 pub use node::config::{Config, ConfigError, Limits, ReadThrough};
 pub use node::event::Event;
+pub use node::json;
 pub use node::status::{PeerStatus, Status};
 pub use node::{
-    Artifact, FetchError, Log, LogError, Network, Node, NodeError, OriginRecord, Proof, StartError,
+    Artifact, FetchError, Log, LogError, Network, Node, NodeError, OriginRecord, Placement, Proof,
+    SaveOptions, StartError,
 };
 pub use proto::build::{BuildId, BuildSpec, BuildStatus};
 pub use proto::chain::{Genesis, Params};
 pub use proto::log::entry::{AddArtifact, Entry};
 pub use proto::log::query::Query;
-pub use store::{Page, Row};
+pub use store::{BlobInfo, Page, Row};

@@ -24,7 +24,6 @@ mod route;
 
 mod api;
 mod images;
-mod json;
 mod logs;
 mod maven;
 mod metrics;

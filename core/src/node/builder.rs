@@ -167,7 +167,7 @@ impl Builder {
 }
 
 fn tools(config: &Config, clock: Clock) -> Result<Tools, PipelineError> {
-    let variable = |name: &str| std::env::var(name).ok();
+    let variable = |name: &str| std::env::var(name).ok().filter(|_| config.environment);
     let http = HttpConfig {
         proxies: Proxies::from_variables(variable),
         ..HttpConfig::default()

@@ -121,6 +121,9 @@ pub struct Config {
     /// Ports of this node's own front end: upstreams there are passed over, because a node that
     /// asks itself never ends.
     pub own_ports: Vec<u16>,
+    /// Whether upstreams are reached as the process's environment says: proxies, and the Maven
+    /// that `HOME`, `MAVEN_HOME`, `M2_HOME` and `PATH` name. Nothing else reads the environment.
+    pub environment: bool,
 }
 
 /// What the owner allows the node to use.
@@ -170,6 +173,7 @@ impl Config {
             repositories: Vec::new(),
             read_through: ReadThrough::default(),
             own_ports: Vec::new(),
+            environment: true,
         }
     }
 
@@ -325,6 +329,7 @@ struct Raw {
     peers: Option<Vec<String>>,
     bootstrap_urls: Option<Vec<String>>,
     read_through: Option<ReadThrough>,
+    environment: Option<bool>,
     limits: Option<RawLimits>,
     docker: Option<RawDocker>,
     maven: Option<RawMaven>,
@@ -367,6 +372,7 @@ impl Raw {
         set(&mut config.peers, self.peers);
         set(&mut config.bootstrap_urls, self.bootstrap_urls);
         set(&mut config.read_through, self.read_through);
+        set(&mut config.environment, self.environment);
         set(&mut config.registries, self.docker.map(|it| it.registries));
         set(
             &mut config.repositories,

@@ -3,6 +3,9 @@
 //!
 //! Moving a connection's work between threads costs 30 to 70 % more CPU, so all network tasks share
 //! one thread; everything else runs on the others.
+//!
+//! A node logs to the subscriber that was the default of the thread that started it: two nodes in
+//! one process can log to two places.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +16,9 @@ use std::time::Duration;
 use async_executor::Executor;
 use futures::future::BoxFuture;
 use futures_lite::future;
+use tracing::Dispatch;
+use tracing::dispatcher;
+use tracing::subscriber::NoSubscriber;
 
 use crate::net::Spawn;
 
@@ -77,6 +83,7 @@ impl Threads {
             Arc::new(Executor::new())
         };
         let (stop, stopped) = async_channel::bounded::<()>(1);
+        let logs = Logs::of_this_thread();
         let mut this = Self {
             stop,
             threads: Vec::new(),
@@ -84,9 +91,10 @@ impl Threads {
         for at in 0..count.max(1) {
             let executor = if at == 0 { net.clone() } else { main.clone() };
             let stopped = stopped.clone();
+            let logs = logs.clone();
             let run = move || {
                 // The channel only ever closes: `recv` then fails, and the thread ends.
-                let _ = async_io::block_on(executor.run(stopped.recv()));
+                let _ = logs.run(|| async_io::block_on(executor.run(stopped.recv())));
             };
             let name = if at == 0 {
                 "kogge-net".into()
@@ -134,6 +142,26 @@ impl Tasks {
     }
 }
 
+/// Where the threads of a node log.
+#[derive(Clone)]
+struct Logs(Option<Dispatch>);
+
+impl Logs {
+    /// The default of this thread; none if there is none, so that a subscriber that becomes the
+    /// process's default later is still heard.
+    fn of_this_thread() -> Self {
+        let found = dispatcher::get_default(Clone::clone);
+        Self(Some(found).filter(|it| !it.is::<NoSubscriber>()))
+    }
+
+    fn run<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.0 {
+            Some(dispatch) => dispatcher::with_default(dispatch, work),
+            None => work(),
+        }
+    }
+}
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A bounded pool of threads for blocking calls; cheap to clone.
@@ -148,6 +176,7 @@ struct Shared {
     work: Condvar,
     room: event_listener::Event,
     threads_max: usize,
+    logs: Logs,
 }
 
 #[derive(Default)]
@@ -177,6 +206,7 @@ impl Pool {
             work: Condvar::new(),
             room: event_listener::Event::new(),
             threads_max: threads_max.max(1),
+            logs: Logs::of_this_thread(),
         }))
     }
 
@@ -235,7 +265,7 @@ impl Pool {
             let name = "kogge-io".to_owned();
             let started = std::thread::Builder::new()
                 .name(name)
-                .spawn(move || this.work());
+                .spawn(move || this.0.logs.run(|| this.work()));
             if started.is_ok() {
                 state.threads += 1;
             } else if state.threads == 0 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 
-use crate::base::{Blake3, Digest, NodeId, WallTime};
+use crate::base::{Algorithm, Blake3, Digest, NodeId, Sha256, WallTime};
 use crate::net::ListenFault;
 use crate::node::artifact::{Artifact, Content, OriginRecord};
 use crate::node::clock::Clock;
@@ -23,7 +23,7 @@ use crate::proto::build::{BuildId, BuildSpec, BuildStatus, Refusal};
 use crate::proto::chain::Genesis;
 use crate::proto::log::entry::Entry;
 use crate::proto::pool::{Change, Marks};
-use crate::store::Store;
+use crate::store::{BlobInfo, Store};
 
 /// Why a request to the node was not answered.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -125,6 +125,18 @@ impl Node {
     /// Events from now on. A reader that is too slow loses the oldest.
     pub fn events(&self) -> Receiver<Event> {
         self.0.shared.subscribe()
+    }
+
+    /// Waits until the node has reached the head of the log, by its own evidence: until then it may
+    /// not know what the network knows.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Closed`] or [`NodeError::Failed`] if the node has stopped.
+    pub async fn live(&self) -> Result<(), NodeError> {
+        let is_live = |_: &Shared| (self.status().log.state == "live").then_some(());
+        let live = self.0.shared.wait_for(is_live).await;
+        live.ok_or_else(|| self.gone())
     }
 
     /// Why the node cannot listen for peers, oldest first.
@@ -281,6 +293,37 @@ impl Node {
     pub fn origin_of(&self, blake3: &Blake3) -> Option<OriginRecord> {
         let bytes = self.0.store.meta().get(ORIGINS, &blake3.0).ok().flatten()?;
         serde_json::from_slice(&bytes).ok()
+    }
+
+    /// What is stored here, whole, under a digest (BLAKE3 or SHA-256).
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Store`] if the store fails.
+    pub fn stored(&self, digest: &Digest) -> Result<Option<BlobInfo>, NodeError> {
+        let failed = |it: crate::store::StoreError| NodeError::Store(it.to_string());
+        let (blobs, bytes) = (self.0.store.blobs(), digest.bytes());
+        let blake3 = match (digest.algorithm(), bytes.try_into()) {
+            (Algorithm::Blake3, Ok(bytes)) => Some(Blake3(bytes)),
+            (Algorithm::Sha256, Ok(bytes)) => blobs.by_sha256(&Sha256(bytes)).map_err(failed)?,
+            _ => None,
+        };
+        blake3.map_or(Ok(None), |it| blobs.info(&it).map_err(failed))
+    }
+
+    /// Evicts what is used least until at most `bytes_max` bytes are stored, or all that is left
+    /// is pinned or in use. Returns the bytes that became free.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Store`] if the disk refuses.
+    pub async fn shrink(&self, bytes_max: u64) -> Result<u64, NodeError> {
+        let store = self.0.store.clone();
+        let shrink = move || store.blobs().shrink(bytes_max);
+        let freed = self.0.pool.run(shrink).await;
+        freed
+            .map_err(|_| NodeError::Closed)?
+            .map_err(|it| NodeError::Store(it.to_string()))
     }
 
     /// Keeps an artifact whatever the quota says, or no longer.

@@ -1,7 +1,7 @@
 //! Composition: configuration, executor, the loop, flows, and the public handle.
 //!
 //! [`start`] puts a node together; `run` is its loop around the engine in [`flow`]; [`handle`] is
-//! what embedders hold, [`artifact`] what they read. [`share`] moves artifacts, `builder` runs the
+//! what embedders hold, [`artifact`] what they read, [`export`] how they get it out. [`share`] moves artifacts, `builder` runs the
 //! [`pipeline`]s.
 
 pub mod artifact;
@@ -11,8 +11,10 @@ pub mod config;
 pub(crate) mod dials;
 pub mod event;
 pub mod executor;
+pub mod export;
 pub mod flow;
 pub mod handle;
+pub mod json;
 pub mod keys;
 pub mod log;
 pub(crate) mod pending;
@@ -27,6 +29,7 @@ pub(crate) mod vault;
 pub(crate) mod view;
 
 pub use artifact::{Artifact, OriginRecord};
+pub use export::{Placement, SaveOptions};
 pub use handle::{Node, NodeError};
 pub use log::{Log, LogError, Proof};
 pub use share::FetchError;

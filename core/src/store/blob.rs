@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::{Blake3, Sha256};
@@ -21,7 +21,11 @@ pub struct Blob {
 
 pub(crate) enum Source {
     Inline(Vec<u8>),
-    File { data: File, outboard: Option<File> },
+    File {
+        data: File,
+        outboard: Option<File>,
+        path: PathBuf,
+    },
 }
 
 /// Keeps an artifact from being evicted.
@@ -64,6 +68,15 @@ impl Blob {
     /// Length of the outboard; 0 if there is none. Unit: bytes.
     pub fn outboard_len(&self) -> u64 {
         self.outboard_len
+    }
+
+    /// The file with its bytes, which stays while this is open unless the owner removes the
+    /// artifact; `None` if they are in the database.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.source {
+            Source::File { path, .. } => Some(path),
+            Source::Inline(_) => None,
+        }
     }
 
     /// Reads from `offset` into `buffer`; fewer bytes than asked for at the end, 0 behind it.
@@ -147,6 +160,10 @@ impl Inner {
             0 => None,
             len => Some(open(&path.with_extension("obao"), len)?),
         };
-        Ok(Source::File { data, outboard })
+        Ok(Source::File {
+            data,
+            outboard,
+            path,
+        })
     }
 }

@@ -244,6 +244,25 @@ impl Blobs {
         Ok(rows.iter().map(|it| info(it.0, &it.1)).collect())
     }
 
+    /// Evicts what is used least until at most `bytes_max` bytes are stored, or all that is left is
+    /// pinned or in use. Returns the bytes that became free. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the disk refuses.
+    pub fn shrink(&self, bytes_max: u64) -> Result<u64, StoreError> {
+        let inner = &self.0;
+        let _one_at_a_time = inner
+            .eviction
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = inner.ledger().stat().bytes;
+        if bytes_max < before {
+            inner.evict(before - bytes_max)?;
+        }
+        Ok(before.saturating_sub(inner.ledger().stat().bytes))
+    }
+
     /// How much is stored.
     pub fn stat(&self) -> Stat {
         self.0.ledger().stat()

@@ -8,11 +8,11 @@ use serde::Deserialize;
 
 use crate::api::{Call, body};
 use crate::body::Body;
-use crate::json;
 use crate::params::Params;
 use crate::problem::{Fault, Problem};
 use crate::reply;
 use crate::source::Source;
+use kogge::json;
 
 /// Longest wait for a build in one request. Unit: seconds.
 const WAIT_MAX: u64 = 60;

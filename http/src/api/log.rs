@@ -5,11 +5,11 @@ use kogge::{Digest, Query};
 use serde_json::{Value, json};
 
 use crate::body::Body;
-use crate::json;
 use crate::params::Params;
 use crate::problem::{Fault, Problem};
 use crate::reply;
 use crate::source::Source;
+use kogge::json;
 
 /// A page of rows; parameters are the filters of a query.
 pub(crate) fn find(source: &Source, params: &Params) -> Result<Response<Body>, Problem> {

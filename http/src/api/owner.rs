@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use crate::api::{Call, body};
 use crate::app::App;
 use crate::body::Body;
-use crate::json;
 use crate::problem::{Fault, Problem};
 use crate::reply;
 use crate::source::Source;
+use kogge::json;
 
 /// A mark as JSON: `{"mark": "remove-node", "node": "…", "reason": "…"}`.
 #[derive(Deserialize)]

@@ -1,16 +1,19 @@
 //! The JSON of what the node tells, for people and programs: digests and keys in lower-case hex,
 //! names of kinds instead of numbers, times in milliseconds since 1970.
 
-use kogge::base::hex;
-use kogge::proto::build::{Difference, NodeStatus, Outcome, Reason, State};
-use kogge::proto::chain::MemberSet;
-use kogge::proto::log::entry::{AddNode, Attest, BindTag, Mark, RemoveArtifact, RemoveNode, Seal};
-use kogge::proto::pool::{Change, Marks};
-use kogge::{AddArtifact, BuildStatus, Entry, Row};
 use serde_json::{Map, Value, json};
 
+use crate::base::hex;
+use crate::proto::build::{BuildStatus, Difference, NodeStatus, Outcome, Reason, State};
+use crate::proto::chain::MemberSet;
+use crate::proto::log::entry::{
+    AddArtifact, AddNode, Attest, BindTag, Entry, Mark, RemoveArtifact, RemoveNode, Seal,
+};
+use crate::proto::pool::{Change, Marks};
+use crate::store::Row;
+
 /// A row of the log.
-pub(crate) fn row(row: &Row) -> Value {
+pub fn row(row: &Row) -> Value {
     json!({
         "index": row.index,
         "height": row.height,
@@ -123,7 +126,7 @@ fn marks(marks: &[Mark]) -> Vec<Value> {
 }
 
 /// A change that waits for the consent of more admins.
-pub(crate) fn change(it: &Marks, members: &MemberSet) -> Value {
+pub fn change(it: &Marks, members: &MemberSet) -> Value {
     let mut value = match &it.change {
         Change::AddNode(card) => json!({"mark": "add-node", "card": card}),
         Change::RemoveNode { node, reason } => {
@@ -144,7 +147,7 @@ pub(crate) fn change(it: &Marks, members: &MemberSet) -> Value {
 }
 
 /// How a build stands.
-pub(crate) fn build(it: &BuildStatus) -> Value {
+pub fn build(it: &BuildStatus) -> Value {
     let (state, index, agreeing) = match &it.state {
         State::Requested => ("requested", None, None),
         State::Running => ("running", None, None),
@@ -219,9 +222,8 @@ fn node(it: &NodeStatus) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use kogge::base::{Algorithm, PublicKey, Signature, Subject};
-    use kogge::proto::log::entry::Source;
-    use kogge::{Blake3, Digest, Sha256, WallTime};
+    use crate::base::{Algorithm, Blake3, Digest, PublicKey, Sha256, Signature, Subject, WallTime};
+    use crate::proto::log::entry::Source;
 
     use super::*;
 
@@ -318,7 +320,7 @@ mod tests {
             ],
         };
         let status = BuildStatus {
-            id: kogge::BuildId([1; 32]),
+            id: crate::proto::build::BuildId([1; 32]),
             spec: "maven g:a:1".parse().unwrap(),
             attempt: 2,
             requester: PublicKey([4; 32]),

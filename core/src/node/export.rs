@@ -1,0 +1,269 @@
+//! Getting a stored artifact out: to a path, a descriptor, a writer.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{CWD, RenameFlags, ioctl_ficlone, renameat_with};
+
+use crate::node::artifact::{Artifact, Content};
+use crate::proto::exchange::group::byte_range;
+use crate::store::Blob;
+
+/// Bytes that are read and written at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// How [`Artifact::save`] may put a file in its place. The default copies, and replaces nothing.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SaveOptions {
+    /// Replace what is there; otherwise that is an error of kind `AlreadyExists`.
+    pub replace: bool,
+    /// Share the bytes with the store where the file system can do that (copy on write).
+    pub reflink: bool,
+    /// Be another name of the store's own file where that is on the same file system. Who writes
+    /// to such a file damages the store.
+    pub hard_link: bool,
+}
+
+/// How a file was put in its place.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Placement {
+    /// It has its own bytes.
+    Copied,
+    /// It shares the bytes until either is written to.
+    Reflinked,
+    /// It is another name of the store's file.
+    Linked,
+}
+
+impl Artifact {
+    /// Bytes that are here and verified, of [`Artifact::size`].
+    pub fn progress(&self) -> u64 {
+        match &self.source {
+            Content::Stored(_) => self.size(),
+            Content::Arriving(arrival) if matches!(arrival.end(), Some(Ok(()))) => self.size(),
+            Content::Arriving(arrival) => {
+                let have = arrival.have();
+                let runs = have.iter().map(|it| byte_range(self.size(), &it));
+                runs.map(|it| it.end - it.start).sum()
+            }
+        }
+    }
+
+    /// Waits until the whole artifact is stored, and makes it the file `path`. The file appears
+    /// whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// An [`io::Error`] naming the path, or why the artifact does not come.
+    pub async fn save(&self, path: &Path, options: SaveOptions) -> io::Result<Placement> {
+        let blob = self.blob().await?;
+        let (path, shown) = (path.to_owned(), path.display().to_string());
+        let place = move || place(&blob, &path, options);
+        let placed = self.node.0.pool.run(place).await;
+        placed
+            .map_err(io::Error::other)?
+            .map_err(|it| io::Error::new(it.kind(), Named(shown, it)))
+    }
+
+    /// The store's own file of the artifact, opened for reading only, once it is whole; `None` if
+    /// it is too small to have one (its bytes are in the database).
+    ///
+    /// # Errors
+    ///
+    /// An [`io::Error`] that says why the artifact does not come.
+    pub async fn file(&self) -> io::Result<Option<File>> {
+        let blob = self.blob().await?;
+        let open = move || blob.path().map(File::open).transpose();
+        self.node.0.pool.run(open).await.map_err(io::Error::other)?
+    }
+
+    /// Writes the bytes of `range` to `sink` as they come, on a thread for blocking calls, and
+    /// gives the sink back. What lies behind the end is left out.
+    ///
+    /// # Errors
+    ///
+    /// An [`io::Error`] of the sink, or that says why the artifact does not come.
+    pub async fn copy_to<W: Write + Send + 'static>(
+        &self,
+        range: Range<u64>,
+        mut sink: W,
+    ) -> io::Result<W> {
+        let (mut at, end) = (range.start, range.end.min(self.size()));
+        while at < end {
+            let left = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let bytes = self.read(at, left.min(CHUNK_BYTES)).await?;
+            if bytes.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            at += bytes.len() as u64;
+            let write = move || sink.write_all(&bytes).map(|()| sink);
+            let written = self.node.0.pool.run(write).await;
+            sink = written.map_err(io::Error::other)??;
+        }
+        Ok(sink)
+    }
+
+    /// The stored artifact, once it is whole.
+    async fn blob(&self) -> io::Result<Arc<Blob>> {
+        if let Content::Stored(blob) = &self.source {
+            return Ok(blob.clone());
+        }
+        self.complete().await.map_err(io::Error::other)?;
+        let (store, root) = (self.node.0.store.clone(), self.entry.blake3);
+        let open = move || store.blobs().open(&root);
+        let blob = self.node.0.pool.run(open).await.map_err(io::Error::other)?;
+        let blob = blob.map_err(io::Error::other)?;
+        let blob = blob.ok_or_else(|| io::Error::other("the artifact was evicted meanwhile"))?;
+        Ok(Arc::new(blob))
+    }
+}
+
+/// An error with the path it is about.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}: {1}")]
+struct Named(String, #[source] io::Error);
+
+/// Puts the artifact in its place by way of a file of another name beside it. Blocks.
+fn place(blob: &Blob, path: &Path, options: SaveOptions) -> io::Result<Placement> {
+    if !options.replace && fs::symlink_metadata(path).is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    let mut draft = Draft::beside(path)?;
+    let placement = fill(blob, &draft.path, options)?;
+    if options.replace {
+        fs::rename(&draft.path, path)?;
+    } else {
+        move_to_free(&draft.path, path)?;
+    }
+    draft.is_moved = true;
+    Ok(placement)
+}
+
+fn fill(blob: &Blob, draft: &Path, options: SaveOptions) -> io::Result<Placement> {
+    let Some(stored) = blob.path() else {
+        let mut bytes = vec![0; usize::try_from(blob.size()).unwrap_or(0)];
+        blob.read_at(0, &mut bytes).map_err(io::Error::other)?;
+        fs::write(draft, bytes)?;
+        return Ok(Placement::Copied);
+    };
+    if options.hard_link && fs::hard_link(stored, draft).is_ok() {
+        return Ok(Placement::Linked);
+    }
+    let (mut from, mut to) = (File::open(stored)?, File::create_new(draft)?);
+    if options.reflink && ioctl_ficlone(&to, &from).is_ok() {
+        return Ok(Placement::Reflinked);
+    }
+    // Copies inside the kernel where it can.
+    if io::copy(&mut from, &mut to)? != blob.size() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Placement::Copied)
+}
+
+/// Renames, unless there is something already.
+fn move_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        // Not every file system can; a second name is refused as well if the place is taken.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        Err(it) => Err(it.into()),
+    }
+}
+
+/// A file that is removed unless it was moved.
+struct Draft {
+    path: PathBuf,
+    is_moved: bool,
+}
+
+impl Draft {
+    fn beside(path: &Path) -> io::Result<Self> {
+        static DRAFTS: AtomicU64 = AtomicU64::new(0);
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+        let mut draft = std::ffi::OsString::from(".");
+        draft.push(name);
+        draft.push(format!(".kogge-{}-{number}", std::process::id()));
+        Ok(Self {
+            path: path.with_file_name(draft),
+            is_moved: false,
+        })
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.is_moved {
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+    use crate::base::{Blake3, Sha256};
+    use crate::store::{Options, Store};
+
+    fn stored(store: &Store, bytes: &[u8]) -> Blob {
+        let staging = store.blobs().begin_unnamed(bytes.len() as u64).unwrap();
+        staging.write_at(0, bytes).unwrap();
+        let (blake3, sha256) = (Blake3::of(bytes), Sha256::of(bytes));
+        staging.finish(blake3, sha256, bytes.len() as u64).unwrap();
+        store.blobs().open(&blake3).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_file_is_placed_in_each_way_and_replaces_only_if_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(&folder.path().join("store"), Options::default()).unwrap();
+        let big: Vec<u8> = (0..100_000_u32).map(|it| it.to_le_bytes()[0]).collect();
+        let link = SaveOptions {
+            hard_link: true,
+            ..SaveOptions::default()
+        };
+        for (bytes, linked) in [(&big[..], Placement::Linked), (b"tiny", Placement::Copied)] {
+            let blob = stored(&store, bytes);
+            let path = folder.path().join(format!("out-{}", bytes.len()));
+            let plain = SaveOptions::default();
+            assert_eq!(place(&blob, &path, plain).unwrap(), Placement::Copied);
+            assert_eq!(fs::read(&path).unwrap(), bytes);
+
+            let again = place(&blob, &path, plain).unwrap_err();
+            assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+            fs::write(&path, "other").unwrap();
+            let replace = SaveOptions {
+                replace: true,
+                reflink: true,
+                ..link
+            };
+            assert_eq!(place(&blob, &path, replace).unwrap(), linked);
+            assert_eq!(fs::read(&path).unwrap(), bytes);
+            let names = if linked == Placement::Linked { 2 } else { 1 };
+            assert_eq!(fs::metadata(&path).unwrap().nlink(), names);
+        }
+        let left = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 3, "the store and two files, no drafts");
+    }
+
+    #[test]
+    fn a_folder_that_is_missing_is_an_error_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(&folder.path().join("store"), Options::default()).unwrap();
+        let blob = stored(&store, b"tiny");
+        for path in ["nowhere/out", "", ".."] {
+            let path = folder.path().join(path);
+            assert!(place(&blob, &path, SaveOptions::default()).is_err());
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
