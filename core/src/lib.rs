@@ -37,4 +37,5 @@ pub use proto::build::{BuildId, BuildSpec, BuildStatus};
 pub use proto::chain::{Genesis, Params};
 pub use proto::log::entry::{AddArtifact, Entry};
 pub use proto::log::query::Query;
+pub use proto::package::What;
 pub use store::{BlobInfo, Page, Row};

@@ -1,45 +1,69 @@
-//! The C ABI of kogge.
+//! The C ABI of kogge: functions and types, over the public API of the node library alone.
 //!
-//! Every exported function is named `kogge_<type>_<verb>`, returns a status, takes inputs before
-//! outputs, writes outputs only on success, checks for NULL and catches panics. Numbers and names,
-//! once released, are for ever. `include/kogge.h` is generated from this crate.
+//! # Rules
+//!
+//! * **Names say who owns.** `…_get_…` gives a view borrowed from its first argument; `…_out`
+//!   parameters of handle type and `…_take_…` give an object that the caller frees; structs are
+//!   copied into the caller's memory. `…_free` accepts NULL and stale handles. Memory of the library
+//!   is never given to `free()`.
+//! * **Handles are numbers.** Any function may be called from any thread at any time; a stale, foreign
+//!   or NULL handle is `KOGGE_STATUS_BAD_HANDLE`. Handles stay valid after their node was closed, say
+//!   `KOGGE_STATUS_CLOSED` then, and are freed by who got them.
+//! * **Errors are objects**: the last parameter, NULL if they are not wanted, written only on failure.
+//!   Other outputs are written only on success.
+//! * **Every verb that can wait is a trio**: `kogge_x(…, timeout_ms, …)` waits, and gives the work up
+//!   when the time is over; `kogge_x_start` gives an operation; `kogge_x_finish` takes its result.
+//! * **Exactly one completion** follows a start that succeeded, none one that failed (then `drop_fn` is
+//!   not called either). The operation has ended when it is told. Cancelling is remembered.
+//! * **Callbacks** run on one thread per node, one after the other, never on one that the node works
+//!   on. They may call everything but `kogge_node_close`.
+//! * **Structs** from the caller begin with `struct_size`: missing fields count as zero, unknown ones
+//!   must be zero.
+//! * Nothing is global: two nodes in one process are independent. Nothing reads the environment unless
+//!   the configuration says so, nothing prints, no signal is handled or changed.
+//!
+//! Numbers and names, once released, are for ever. `include/kogge.h` is generated from this crate.
 
-mod status;
+pub mod builds;
+pub mod config;
+pub mod error;
+pub mod events;
+pub mod fetch;
+pub mod keep;
+pub mod log;
+pub mod node;
+pub mod operation;
+pub mod status;
+pub mod stream;
+pub mod types;
+pub mod verify;
+pub mod version;
 
-use std::ffi::{CStr, c_char};
+mod calls;
+mod failure;
+mod guard;
+mod handle;
+mod host;
+mod input;
+mod lines;
+mod object;
+mod op;
+mod proof;
+mod queue;
+mod start;
+mod thread;
 
-pub use status::Status;
-use status::guard;
-
-/// Version of the binary interface. It grows when functions are added; a change that breaks
-/// callers also changes the soname.
-pub const KOGGE_ABI_VERSION: u32 = 1;
-
-const VERSION: &CStr =
-    match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
-        Ok(version) => version,
-        Err(_) => c"",
-    };
-
-/// Writes the version of the binary interface that this library implements.
-///
-/// # Safety
-///
-/// `version_out` is NULL or points to writable memory for one `uint32_t`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kogge_abi_version(version_out: *mut u32) -> Status {
-    guard(|| {
-        // SAFETY: the caller passes NULL or a valid pointer, as documented above.
-        let Some(version_out) = (unsafe { version_out.as_mut() }) else {
-            return Status::NullArgument;
-        };
-        *version_out = KOGGE_ABI_VERSION;
-        Status::Ok
-    })
-}
-
-/// The library's version, such as `0.1.0`: NUL-terminated, valid for ever, never NULL.
-#[unsafe(no_mangle)]
-pub extern "C" fn kogge_version() -> *const c_char {
-    VERSION.as_ptr()
-}
+pub use builds::*;
+pub use config::*;
+pub use error::*;
+pub use events::*;
+pub use fetch::*;
+pub use keep::*;
+pub use log::*;
+pub use node::*;
+pub use operation::*;
+pub use status::*;
+pub use stream::*;
+pub use types::*;
+pub use verify::*;
+pub use version::*;

@@ -7,6 +7,8 @@
     reason = "a failed step fails the test"
 )]
 
+mod header;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,20 +46,12 @@ fn run(command: &mut Command) -> String {
 /// `KOGGE_BLESS=1` writes the header instead of comparing it.
 #[test]
 fn the_header_is_what_cbindgen_generates() {
-    let config = cbindgen::Config::from_file(root().join("ffi/cbindgen.toml")).unwrap();
-    let mut generated = Vec::new();
-    cbindgen::Builder::new()
-        .with_config(config)
-        .with_src(root().join("ffi/src/lib.rs"))
-        .with_src(root().join("ffi/src/status.rs"))
-        .generate()
-        .unwrap()
-        .write(&mut generated);
+    let generated = header::generate(root());
     let path = root().join("include/kogge.h");
     if std::env::var_os("KOGGE_BLESS").is_some() {
         std::fs::write(&path, &generated).unwrap();
     }
-    let checked_in = std::fs::read(&path).unwrap_or_default();
+    let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         checked_in == generated,
         "include/kogge.h is not current; run `make header` and look at the difference"

@@ -10,6 +10,7 @@ use crate::proto::log::proof;
 use crate::proto::log::tile::{TileKind, TilePath, encode_bundle};
 use crate::proto::log::waybill::{Waybill, WaybillError};
 use crate::proto::log::{Query, QueryError};
+use crate::proto::package::{Pointer, What};
 use crate::store::{Found, Page, Row, Store, StoreError};
 
 /// Why the log did not answer.
@@ -139,6 +140,44 @@ impl Log {
     /// [`LogError::Store`] if the store fails.
     pub fn file(&self, purl: &str, file: &str) -> Result<Option<(u64, AddArtifact)>, LogError> {
         Ok(self.store.index().file(purl, file)?.and_then(standing))
+    }
+
+    /// The package URL in the log of what somebody names; `None` if the log has no such artifact
+    /// or tag. Of an image it is the manifest's that the tag points to now.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Store`] if the store fails.
+    pub fn purl_of(&self, what: &What) -> Result<Option<String>, LogError> {
+        let image = match what {
+            What::Digest(digest) => return Ok(self.by_digest(digest)?.map(|it| it.1.purl)),
+            What::Package(purl) => return Ok(Some(purl.clone())),
+            What::Image(image) => image,
+        };
+        let (name, digest) = match &image.pointer {
+            Pointer::Digest(digest) => (&image.name, Some(*digest)),
+            Pointer::Tag(tag) => {
+                let (registry, repository) = (image.name.registry(), image.name.repository());
+                let bound = self.tag(registry, repository, tag)?;
+                (&image.name, bound.map(|it| it.1.digest))
+            }
+        };
+        let purl = digest.and_then(|it| name.purl(&it).ok());
+        Ok(purl.map(|it| it.as_str().to_owned()))
+    }
+
+    /// The artifacts that somebody names, with their indexes: one for a digest, else all files of
+    /// the package version; none if the log lacks it.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Store`] if the store fails.
+    pub fn resolve(&self, what: &What) -> Result<Vec<(u64, AddArtifact)>, LogError> {
+        if let What::Digest(digest) = what {
+            return Ok(self.by_digest(digest)?.into_iter().collect());
+        }
+        let purl = self.purl_of(what)?;
+        purl.map_or(Ok(Vec::new()), |it| self.package(&it))
     }
 
     /// Who attested a package version.

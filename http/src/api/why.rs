@@ -2,8 +2,8 @@
 
 use hyper::Response;
 use kogge::proto::log::entry::Attest;
-use kogge::proto::package::{Coordinates, ImageReference, Pointer, Purl};
-use kogge::{Digest, Status};
+use kogge::proto::package::{ImageReference, Pointer};
+use kogge::{Status, What};
 use serde_json::{Value, json};
 
 use crate::body::Body;
@@ -12,21 +12,14 @@ use crate::problem::{Fault, Problem};
 use crate::reply;
 use crate::source::{Bound, Found, Source};
 
-/// Longest name that is looked up. Unit: bytes.
-const WHAT_BYTES_MAX: usize = 2_048;
-
-/// A name as people write it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-enum What {
-    Digest(Digest),
-    Package(String),
-    Image(ImageReference),
-}
-
 /// What is known about the package in the parameter `what`.
 pub(crate) fn why(source: &Source, params: &Params) -> Result<Response<Body>, Problem> {
     let text = params.get("what").unwrap_or_default();
-    let what = parse(text)?;
+    let what: What = text
+        .parse()
+        .map_err(|it: kogge::proto::package::WhatError| {
+            Problem::new(Fault::Malformed, format!("the parameter `what`: {it}"))
+        })?;
     let bound = match &what {
         What::Image(image) => match &image.pointer {
             Pointer::Tag(tag) => source.tag(&image.name, tag)?,
@@ -34,7 +27,7 @@ pub(crate) fn why(source: &Source, params: &Params) -> Result<Response<Body>, Pr
         },
         _ => None,
     };
-    let Some(purl) = purl_of(source, &what, bound.as_ref())? else {
+    let Some(purl) = source.log().purl_of(&what)? else {
         source.check_live(text)?;
         return Err(absent(text));
     };
@@ -56,54 +49,6 @@ pub(crate) fn why(source: &Source, params: &Params) -> Result<Response<Body>, Pr
         "checkpoint": status.log.checkpoint,
         "files": told,
     })))
-}
-
-fn parse(text: &str) -> Result<What, Problem> {
-    let malformed =
-        |it: String| Problem::new(Fault::Malformed, format!("the parameter `what`: {it}"));
-    if text.is_empty() || WHAT_BYTES_MAX < text.len() {
-        return Err(malformed(
-            "want an image, g:a:v, a package URL, or a digest".into(),
-        ));
-    }
-    if let Ok(digest) = text.parse() {
-        return Ok(What::Digest(digest));
-    }
-    if text.starts_with("pkg:") {
-        let purl: Purl = text
-            .parse()
-            .map_err(|it: kogge::proto::package::PurlError| malformed(it.to_string()))?;
-        return Ok(match ImageReference::from_purl(&purl) {
-            Ok(image) => What::Image(image),
-            Err(_) => What::Package(purl.as_str().to_owned()),
-        });
-    }
-    // An image with two colons has a slash between them: `localhost:5000/x:1`.
-    if !text.contains(['/', '@'])
-        && let Ok(it) = text.parse::<Coordinates>()
-        && let Ok(purl) = it.purl()
-    {
-        return Ok(What::Package(purl.as_str().to_owned()));
-    }
-    let image = text.parse::<ImageReference>();
-    image
-        .map(What::Image)
-        .map_err(|it| malformed(it.to_string()))
-}
-
-/// The package's name in the log.
-fn purl_of(source: &Source, what: &What, bound: Option<&Bound>) -> Result<Option<String>, Problem> {
-    let image = match what {
-        What::Digest(digest) => return Ok(source.by_digest(digest)?.map(|it| it.entry.purl)),
-        What::Package(purl) => return Ok(Some(purl.clone())),
-        What::Image(image) => image,
-    };
-    let digest = match image.pointer {
-        Pointer::Digest(digest) => Some(digest),
-        Pointer::Tag(_) => bound.map(|it| it.digest),
-    };
-    let purl = digest.and_then(|it| image.name.purl(&it).ok());
-    Ok(purl.map(|it| it.as_str().to_owned()))
 }
 
 fn tag(image: &ImageReference, bound: &Bound) -> Value {
@@ -149,31 +94,4 @@ fn file(source: &Source, found: &Found) -> Value {
 fn absent(text: &str) -> Problem {
     let message = format!("{text} is not in the log; add it with `kogge build`");
     Problem::new(Fault::NotFound, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_way_to_write_a_name_is_understood() {
-        let digest = format!("sha256:{}", "ab".repeat(32));
-        let image = |it: &str| What::Image(it.parse().unwrap());
-        let package = |it: &str| What::Package(it.to_owned());
-        for (text, expected) in [
-            (digest.as_str(), What::Digest(digest.parse().unwrap())),
-            ("alpine", image("docker.io/library/alpine:latest")),
-            ("localhost:5000/x:1", image("localhost:5000/x:1")),
-            ("alpine:3.20", image("alpine:3.20")),
-            ("pkg:docker/alpine@3.20", image("alpine:3.20")),
-            ("g.h:a:1.0", package("pkg:maven/g.h/a@1.0")),
-            ("pkg:maven/g.h/a@1.0", package("pkg:maven/g.h/a@1.0")),
-        ] {
-            assert_eq!(parse(text), Ok(expected), "{text}");
-        }
-        let long = "a".repeat(WHAT_BYTES_MAX + 1);
-        for text in ["", "Alpine", "pkg:", "a:b:c:d", "../x", &long] {
-            assert!(parse(text).is_err(), "{text}");
-        }
-    }
 }

@@ -20,6 +20,9 @@ pub enum GenesisError {
     /// Not a readable document.
     #[error("the genesis is not readable: {0}")]
     Codec(#[from] CodecError),
+    /// Not a readable JSON document.
+    #[error("the genesis is not readable: {0}")]
+    Json(String),
     /// The version is not ours.
     #[error("genesis version {0} is unknown to this program")]
     Version(u8),
@@ -169,6 +172,21 @@ impl Genesis {
     /// [`GenesisError`] if it is not a genesis that stands.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, GenesisError> {
         let genesis: Self = codec::decode(bytes, GENESIS_BYTES_MAX)?;
+        genesis.check()?;
+        Ok(genesis)
+    }
+
+    /// Reads and checks either form: CBOR, as it is stored, or JSON, as people pass it on.
+    ///
+    /// # Errors
+    ///
+    /// [`GenesisError`] if it is not a genesis that stands.
+    pub fn parse(document: &[u8]) -> Result<Self, GenesisError> {
+        if document.trim_ascii_start().first() != Some(&b'{') {
+            return Self::from_bytes(document);
+        }
+        let genesis: Self =
+            serde_json::from_slice(document).map_err(|it| GenesisError::Json(it.to_string()))?;
         genesis.check()?;
         Ok(genesis)
     }

@@ -5,6 +5,7 @@
 //! [`pom`] read the documents from which the file set of a package version follows.
 
 pub mod purl;
+pub mod what;
 
 pub mod docker;
 pub mod oci;
@@ -21,3 +22,4 @@ pub use layout::MavenPath;
 pub use maven::{Coordinates, Variant};
 pub use platform::Platform;
 pub use purl::{Purl, PurlError};
+pub use what::{What, WhatError};

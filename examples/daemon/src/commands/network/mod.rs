@@ -306,14 +306,8 @@ async fn download(host: &str) -> Result<Genesis, Failure> {
 /// [`Failure`] naming the file.
 pub(crate) fn read_genesis(path: &Path) -> Result<Genesis, Failure> {
     let bytes = files::read(path, GENESIS_BYTES_MAX)?;
-    let fail =
-        |problem: String| Failure::input(format!("{} is not a genesis: {problem}", path.display()));
-    if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Genesis::from_bytes(&bytes).map_err(|it| fail(it.to_string()));
-    }
-    let genesis: Genesis = serde_json::from_slice(&bytes).map_err(|it| fail(it.to_string()))?;
-    genesis.check().map_err(|it| fail(it.to_string()))?;
-    Ok(genesis)
+    Genesis::parse(&bytes)
+        .map_err(|it| Failure::input(format!("{} is not a genesis: {it}", path.display())))
 }
 
 /// Writes a genesis as JSON.

@@ -1,0 +1,350 @@
+//! Events of a node: numbered, remembered for a while, read by any number of readers.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use event_listener::Event;
+use kogge::Node;
+use serde_json::Value;
+
+use crate::failure::Failure;
+use crate::guard::{call, value};
+use crate::handle;
+use crate::host::Host;
+use crate::input::{out, structure, text};
+use crate::object::Object;
+use crate::queue::{Item, Queue};
+use crate::status::kogge_status;
+use crate::thread;
+use crate::types::{
+    kogge_error, kogge_event, kogge_event_filter, kogge_event_view, kogge_events, kogge_node,
+    kogge_queue, kogge_str,
+};
+
+/// Events that a node remembers; the oldest is forgotten, and counted as lost for readers that are
+/// so far behind.
+const EVENTS_MAX: usize = 1_024;
+
+/// Most readers of a node; more are refused.
+const READERS_MAX: usize = 1_024;
+
+/// An event.
+pub(crate) struct Told {
+    number: u64,
+    time_ms: u64,
+    kind: String,
+    json: String,
+}
+
+/// An event as one reader got it.
+pub(crate) struct Read {
+    told: Arc<Told>,
+    lost: u64,
+}
+
+/// The events of a node.
+#[derive(Default)]
+pub(crate) struct Hub {
+    state: Mutex<State>,
+    changed: Event,
+}
+
+#[derive(Default)]
+struct State {
+    events: VecDeque<Arc<Told>>,
+    /// Number of the latest event.
+    latest: u64,
+    readers: Vec<Weak<Reader>>,
+    is_closed: bool,
+}
+
+/// A subscription.
+pub(crate) struct Reader {
+    hub: Arc<Hub>,
+    kinds: Vec<String>,
+    state: Mutex<Position>,
+}
+
+#[derive(Default)]
+struct Position {
+    /// Number of the last event that was looked at.
+    after: u64,
+    attached: Option<(Arc<Queue>, u64)>,
+    /// Whether the queue holds an item that was not followed by an empty answer.
+    is_told: bool,
+}
+
+impl Hub {
+    /// Begins to listen to a node.
+    pub(crate) fn of(node: &Node) -> Arc<Self> {
+        let (this, events) = (Arc::new(Self::default()), node.events());
+        let (hub, clock) = (this.clone(), node.clone());
+        // Ends when the node stops: then it closes the channel.
+        node.spawn(async move {
+            while let Ok(event) = events.recv().await {
+                let json = serde_json::to_value(&event).unwrap_or_default();
+                hub.push(clock.wall().as_millis(), &json);
+            }
+        });
+        this
+    }
+
+    fn push(&self, time_ms: u64, json: &Value) {
+        let kind = json["event"].as_str().unwrap_or_default().to_owned();
+        let readers = {
+            let mut state = self.state();
+            state.latest += 1;
+            let told = Told {
+                number: state.latest,
+                time_ms,
+                kind: kind.clone(),
+                json: json.to_string(),
+            };
+            state.events.push_back(Arc::new(told));
+            if EVENTS_MAX < state.events.len() {
+                state.events.pop_front();
+            }
+            state.readers.retain(|it| it.strong_count() != 0);
+            state.readers.clone()
+        };
+        for reader in readers.iter().filter_map(Weak::upgrade) {
+            if reader.wants(&kind) {
+                reader.tell();
+            }
+        }
+        self.changed.notify(usize::MAX);
+    }
+
+    /// No more will come.
+    pub(crate) fn close(&self) {
+        let readers = {
+            let mut state = self.state();
+            state.is_closed = true;
+            std::mem::take(&mut state.readers)
+        };
+        readers
+            .iter()
+            .filter_map(Weak::upgrade)
+            .for_each(|it| it.tell());
+        self.changed.notify(usize::MAX);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader {
+    fn wants(&self, kind: &str) -> bool {
+        self.kinds.is_empty() || self.kinds.iter().any(|it| it == kind)
+    }
+
+    /// Puts an item into the attached queue, unless one is there.
+    fn tell(&self) {
+        let mut position = self.position();
+        if let (Some((queue, tag)), false) = (&position.attached, position.is_told) {
+            queue.push(Item::Events { tag: *tag });
+            position.is_told = true;
+        }
+    }
+
+    /// The next event that this reader wants; `Ok(None)` if there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// `End` if none will come.
+    fn next(&self) -> Result<Option<Read>, Failure> {
+        let state = self.hub.state();
+        let mut position = self.position();
+        let oldest = state
+            .events
+            .front()
+            .map_or(state.latest + 1, |it| it.number);
+        let lost = oldest.saturating_sub(position.after + 1);
+        let wanted = |it: &&Arc<Told>| position.after < it.number && self.wants(&it.kind);
+        let Some(told) = state.events.iter().find(wanted).cloned() else {
+            position.is_told = false;
+            if state.is_closed {
+                let message = "the node is closed; no event follows";
+                return Err(Failure::new(kogge_status::End, message));
+            }
+            return Ok(None);
+        };
+        position.after = told.number;
+        Ok(Some(Read { told, lost }))
+    }
+
+    fn position(&self) -> MutexGuard<'_, Position> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Subscribes to what happens in a node. The JSON of events has the shapes that the front end's
+/// `/api/events` has. Free the subscription with `kogge_events_free`.
+///
+/// # Safety
+///
+/// `filter` is NULL (all events from now on) or as its type says; `events_out` and `error` are
+/// writable, `error` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kogge_events_open(
+    node: *mut kogge_node,
+    filter: *const kogge_event_filter,
+    events_out: *mut *mut kogge_events,
+    error: *mut *mut kogge_error,
+) -> kogge_status {
+    let body = || {
+        let host = handle::get::<Arc<Host>>(node.cast())?;
+        let target = out("events_out", events_out)?;
+        host.check_open()?;
+        let (mut kinds, mut after) = (Vec::new(), 0);
+        if !filter.is_null() {
+            // SAFETY: as the caller promises.
+            let (filter, names) = unsafe {
+                let filter = structure("filter", filter)?;
+                (filter, text("kinds", filter.kinds)?)
+            };
+            let names = names.split(',').map(str::trim).filter(|it| !it.is_empty());
+            (kinds, after) = (names.map(str::to_owned).collect(), filter.after);
+        }
+        let mut state = host.hub.state();
+        state.readers.retain(|it| it.strong_count() != 0);
+        if READERS_MAX <= state.readers.len() {
+            let message = format!("{READERS_MAX} subscriptions are open; free some");
+            return Err(Failure::new(kogge_status::Busy, message));
+        }
+        let after = match after {
+            0 => state.latest,
+            u64::MAX => 0,
+            number => number.min(state.latest),
+        };
+        let reader = Arc::new(Reader {
+            hub: host.hub.clone(),
+            kinds,
+            state: Mutex::new(Position {
+                after,
+                ..Position::default()
+            }),
+        });
+        let handle = handle::put(Object::Events(reader.clone()))?;
+        state.readers.push(Arc::downgrade(&reader));
+        // SAFETY: checked not to be NULL; as the caller promises.
+        unsafe { target.write(handle.cast()) };
+        Ok(())
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call(error, body) }
+}
+
+/// Waits for the next event, at most `timeout_ms` (0 does not wait). `KOGGE_STATUS_AGAIN` with a
+/// timeout of 0, `KOGGE_STATUS_TIMED_OUT` with another, if there is none; `KOGGE_STATUS_END` when the
+/// node was closed and all were read. Free the event with `kogge_event_free`.
+///
+/// # Safety
+///
+/// `event_out` and `error` are writable, `error` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kogge_events_next(
+    events: *mut kogge_events,
+    timeout_ms: u64,
+    event_out: *mut *mut kogge_event,
+    error: *mut *mut kogge_error,
+) -> kogge_status {
+    let body = || {
+        let reader = handle::get::<Arc<Reader>>(events.cast())?;
+        let target = out("event_out", event_out)?;
+        let deadline = thread::deadline(timeout_ms);
+        let next = async {
+            loop {
+                let changed = reader.hub.changed.listen();
+                if let Some(read) = reader.next()? {
+                    return Ok(read);
+                }
+                changed.await;
+            }
+        };
+        let none = tracing::Dispatch::none();
+        let read = thread::block_on(&none, deadline, next).unwrap_or_else(|| {
+            let status = match timeout_ms {
+                0 => kogge_status::Again,
+                _ => kogge_status::TimedOut,
+            };
+            Err(Failure::new(status, "no event yet"))
+        })?;
+        let handle = handle::put(Object::Event(Arc::new(read)))?;
+        // SAFETY: checked not to be NULL; as the caller promises.
+        unsafe { target.write(handle.cast()) };
+        Ok(())
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call(error, body) }
+}
+
+/// Lets a queue tell when there are events to read: an item of kind `KOGGE_COMPLETED_EVENTS` with
+/// `tag`. Then call `kogge_events_next` with a timeout of 0 until it has none; only after that
+/// comes another item.
+///
+/// # Safety
+///
+/// `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kogge_events_attach(
+    events: *mut kogge_events,
+    queue: *mut kogge_queue,
+    tag: u64,
+    error: *mut *mut kogge_error,
+) -> kogge_status {
+    let body = || {
+        let reader = handle::get::<Arc<Reader>>(events.cast())?;
+        let queue = handle::get::<Arc<Queue>>(queue.cast())?;
+        {
+            let mut position = reader.position();
+            (position.attached, position.is_told) = (Some((queue, tag)), false);
+        }
+        // There may be events already: an item that leads to none does no harm.
+        reader.tell();
+        Ok(())
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call(error, body) }
+}
+
+/// Frees a subscription. Does nothing with NULL and stale handles.
+#[unsafe(no_mangle)]
+pub extern "C" fn kogge_events_free(events: *mut kogge_events) {
+    value((), || drop(handle::take::<Arc<Reader>>(events.cast())));
+}
+
+/// What an event tells. Texts are valid until the event is freed.
+///
+/// # Safety
+///
+/// `view_out` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kogge_event_get(
+    event: *const kogge_event,
+    view_out: *mut kogge_event_view,
+) -> kogge_status {
+    let body = || {
+        let read = handle::get::<Arc<Read>>(event.cast())?;
+        let target = out("view_out", view_out)?;
+        let view = kogge_event_view {
+            number: read.told.number,
+            lost: read.lost,
+            time_ms: read.told.time_ms,
+            kind: kogge_str::of(&read.told.kind),
+            json: kogge_str::of(&read.told.json),
+        };
+        // SAFETY: checked not to be NULL; as the caller promises.
+        unsafe { target.write(view) };
+        Ok(())
+    };
+    // SAFETY: no error object is wanted.
+    unsafe { call(std::ptr::null_mut(), body) }
+}
+
+/// Frees an event. Does nothing with NULL and stale handles.
+#[unsafe(no_mangle)]
+pub extern "C" fn kogge_event_free(event: *mut kogge_event) {
+    value((), || drop(handle::take::<Arc<Read>>(event.cast())));
+}

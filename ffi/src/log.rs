@@ -1,0 +1,495 @@
+//! The transparency log: entries, queries, proofs.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kogge::{Entry, Log, Query, Row, What, json};
+
+use crate::failure::Failure;
+use crate::guard::{call, value};
+use crate::handle;
+use crate::host::Host;
+use crate::input::{out, structure, text, text_if_any};
+use crate::object::Object;
+use crate::op::{Op, Outcome};
+use crate::start::{finish, give_buffer, start};
+use crate::status::kogge_status;
+use crate::thread;
+use crate::types::{
+    kogge_buffer, kogge_completion, kogge_cursor, kogge_entry, kogge_error, kogge_name, kogge_node,
+    kogge_op, kogge_rows, kogge_str,
+};
+
+/// Entries.
+pub(crate) struct Rows(pub(crate) Vec<Row>);
+
+/// A query, and where it stands.
+pub(crate) struct Cursor {
+    host: Arc<Host>,
+    state: Mutex<Asking>,
+}
+
+struct Asking {
+    query: Query,
+    is_over: bool,
+}
+
+impl Cursor {
+    /// The next entries; `None` after the last.
+    ///
+    /// # Errors
+    ///
+    /// `Closed` if the node is closed, or what the store says.
+    fn next(&self) -> Result<Option<Arc<Rows>>, Failure> {
+        let log = self.host.node()?.log();
+        let mut asking = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while !asking.is_over {
+            let page = log.find(&asking.query)?;
+            match page.next {
+                Some(next) => asking.query.after = Some(next),
+                None => asking.is_over = true,
+            }
+            if !page.rows.is_empty() {
+                return Ok(Some(Arc::new(Rows(page.rows))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What to pass as `after=` to go on from here; empty after the last.
+    fn token(&self) -> String {
+        let asking = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = asking.query.after.filter(|_| !asking.is_over);
+        after.map_or_else(String::new, |it| it.to_string())
+    }
+}
+
+/// A name as `kogge_name` gives it.
+pub(crate) struct Name {
+    pub(crate) what: What,
+    pub(crate) file: Option<String>,
+}
+
+impl Name {
+    /// # Safety
+    ///
+    /// The texts of `name` are as their types say.
+    pub(crate) unsafe fn of(name: &kogge_name) -> Result<Self, Failure> {
+        // SAFETY: as the caller promises.
+        let (what, file) = unsafe { (text("what", name.what)?, text_if_any("file", name.file)?) };
+        let what = what.parse();
+        let what = what.map_err(|it| Failure::of(kogge_status::InvalidArgument, &it))?;
+        Ok(Self { what, file })
+    }
+
+    /// Entries of what is named.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if the log has none.
+    fn rows(&self, log: &Log) -> Result<Arc<Rows>, Failure> {
+        let found = log.resolve(&self.what)?;
+        let wanted = |it: &str| self.file.as_deref().is_none_or(|file| is_file(it, file));
+        let rows = found.iter().filter(|it| wanted(&it.1.file));
+        let rows: Vec<Row> = rows.map(|it| log.entry(it.0)).collect::<Result<_, _>>()?;
+        if rows.is_empty() {
+            return Err(absent());
+        }
+        Ok(Arc::new(Rows(rows)))
+    }
+}
+
+/// Whether a file of a package is meant by `name`: its whole name or the part after the last slash.
+pub(crate) fn is_file(file: &str, name: &str) -> bool {
+    file == name || file.rsplit('/').next() == Some(name)
+}
+
+pub(crate) fn absent() -> Failure {
+    let message = "the log does not have it; if the node is live, ask for its build";
+    Failure::new(kogge_status::NotFound, message)
+}
+
+fn rows_of(outcome: Outcome) -> Result<Option<Arc<Rows>>, Outcome> {
+    match outcome {
+        Outcome::Rows(it) => Ok(it),
+        other => Err(other),
+    }
+}
+
+/// # Safety
+///
+/// `target` is writable.
+pub(crate) unsafe fn give_rows(
+    target: *mut *mut kogge_rows,
+    rows: Option<Arc<Rows>>,
+) -> Result<(), Failure> {
+    let Some(rows) = rows else {
+        return Err(Failure::new(kogge_status::End, "no entry follows"));
+    };
+    let handle = handle::put(Object::Rows(rows))?;
+    // SAFETY: as the caller promises.
+    unsafe { target.write(handle.cast()) };
+    Ok(())
+}
+
+/// The entries of what `name` names: one for a digest or a file, else all files of the package
+/// version. `KOGGE_STATUS_NOT_FOUND` if the log has none: see `kogge_node_live`. Free the rows with
+/// `kogge_rows_free`.
+///
+/// # Safety
+///
+/// `name` is as its type says; `rows_out` and `error` are writable, `error` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kogge_resolve(
+    node: *mut kogge_node,
+    name: *const kogge_name,
+    rows_out: *mut *mut kogge_rows,
+    error: *mut *mut kogge_error,
+) -> kogge_status {
+    let body = || {
+        let host = handle::get::<Arc<Host>>(node.cast())?;
+        let target = out("rows_out", rows_out)?;
+        // SAFETY: as the caller promises.
+        let name = unsafe { Name::of(&structure("name", name)?)? };
+        let rows = name.rows(&host.node()?.log())?;
+        // SAFETY: checked not to be NULL; as the caller promises.
+        unsafe { give_rows(target, Some(rows)) }
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call(error, body) }
+}
+
+/// How many entries there are; 0 if `rows` is none.
+#[unsafe(no_mangle)]
+pub extern "C" fn kogge_rows_get_len(rows: *const kogge_rows) -> usize {
+    value(0, || {
+        handle::get::<Arc<Rows>>(rows.cast()).map_or(0, |it| it.0.len())
+    })
+}
+
+/// Entry number `at`, from 0. Its texts are valid until the rows are freed.
+///
+/// # Safety
+///
+/// `entry_out` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kogge_rows_get_entry(
+    rows: *const kogge_rows,
+    at: usize,
+    entry_out: *mut kogge_entry,
+) -> kogge_status {
+    let body = || {
+        let rows = handle::get::<Arc<Rows>>(rows.cast())?;
+        let target = out("entry_out", entry_out)?;
+        let row = rows
+            .0
+            .get(at)
+            .ok_or_else(|| Failure::argument("no such row"))?;
+        // SAFETY: checked not to be NULL; as the caller promises.
+        unsafe { target.write(entry(row)) };
+        Ok(())
+    };
+    // SAFETY: no error object is wanted.
+    unsafe { call(std::ptr::null_mut(), body) }
+}
+
+fn entry(row: &Row) -> kogge_entry {
+    let artifact = match &row.entry {
+        Entry::AddArtifact(it) => Some(it),
+        _ => None,
+    };
+    let part = |text: Option<&str>| kogge_str::of(text.unwrap_or_default());
+    kogge_entry {
+        index: row.index,
+        height: row.height,
+        time_ms: row.time.as_millis(),
+        removed: row.removed.unwrap_or(u64::MAX),
+        size: artifact.map_or(0, |it| it.size),
+        kind: kogge_str::of(row.entry.kind_name()),
+        purl: part(artifact.map(|it| &*it.purl)),
+        file: part(artifact.map(|it| &*it.file)),
+        media_type: part(artifact.map(|it| &*it.media_type)),
+        blake3: artifact.map_or([0; 32], |it| it.blake3.0),
+        sha256: artifact.map_or([0; 32], |it| it.sha256.0),
+    }
+}
+
+/// All of entry number `at` as JSON, in the shape of `kogge log show --json`. Free the buffer with
+/// `kogge_buffer_free`.
+///
+/// # Safety
+///
+/// `json_out` and `error` are writable, `error` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kogge_rows_take_json(
+    rows: *const kogge_rows,
+    at: usize,
+    json_out: *mut *mut kogge_buffer,
+    error: *mut *mut kogge_error,
+) -> kogge_status {
+    let body = || {
+        let rows = handle::get::<Arc<Rows>>(rows.cast())?;
+        let target = out("json_out", json_out)?;
+        let row = rows
+            .0
+            .get(at)
+            .ok_or_else(|| Failure::argument("no such row"))?;
+        let json = json::row(row).to_string().into_bytes();
+        // SAFETY: checked not to be NULL; as the caller promises.
+        unsafe { give_buffer(target, Arc::new(json)) }
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call(error, body) }
+}
+
+/// Frees rows. Does nothing with NULL and stale handles.
+#[unsafe(no_mangle)]
+pub extern "C" fn kogge_rows_free(rows: *mut kogge_rows) {
+    value((), || drop(handle::take::<Arc<Rows>>(rows.cast())));
+}
+
+/// Begins a query of the log. `query` has terms `name=value`, divided by spaces, that must all hold, as
+/// for `kogge log find`: package, purl, file, digest, publisher, node, source, commit, dependency,
+/// subject, tag, kind, since, until; and order (`newest`, `oldest`), limit (entries at once, at most
+/// 1,000), after (a token, to go on with a query of the same filters). Free the cursor with
+/// `kogge_cursor_free`.
+///
+/// # Safety
+///
+/// `query` is as its type says; `cursor_out` and `error` are writable, `error` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kogge_log_query_open(
+    node: *mut kogge_node,
+    query: kogge_str,
+    cursor_out: *mut *mut kogge_cursor,
+    error: *mut *mut kogge_error,
+) -> kogge_status {
+    let body = || {
+        let host = handle::get::<Arc<Host>>(node.cast())?;
+        let target = out("cursor_out", cursor_out)?;
+        host.check_open()?;
+        // SAFETY: as the caller promises.
+        let query: Query = unsafe { text("query", query)? }.parse()?;
+        let state = Mutex::new(Asking {
+            query,
+            is_over: false,
+        });
+        let handle = handle::put(Object::Cursor(Arc::new(Cursor { host, state })))?;
+        // SAFETY: checked not to be NULL; as the caller promises.
+        unsafe { target.write(handle.cast()) };
+        Ok(())
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call(error, body) }
+}
+
+/// The next entries; `KOGGE_STATUS_END` after the last. What the log gained since the first call is not
+/// seen.
+///
+/// # Safety
+///
+/// `rows_out` and `error` are writable, `error` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kogge_cursor_next(
+    cursor: *mut kogge_cursor,
+    timeout_ms: u64,
+    rows_out: *mut *mut kogge_rows,
+    error: *mut *mut kogge_error,
+) -> kogge_status {
+    let body = || {
+        let cursor = handle::get::<Arc<Cursor>>(cursor.cast())?;
+        let target = out("rows_out", rows_out)?;
+        let next = async { cursor.next() };
+        let rows = cursor.host.wait(thread::deadline(timeout_ms), next)?;
+        // SAFETY: checked not to be NULL; as the caller promises.
+        unsafe { give_rows(target, rows) }
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call(error, body) }
+}
+
+/// Starts to get the next entries.
+///
+/// # Safety
+///
+/// `completion` is NULL or as its type says; `op_out` and `error` are writable, `error` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kogge_cursor_next_start(
+    cursor: *mut kogge_cursor,
+    completion: *const kogge_completion,
+    op_out: *mut *mut kogge_op,
+    error: *mut *mut kogge_error,
+) -> kogge_status {
+    let body = || {
+        let cursor = handle::get::<Arc<Cursor>>(cursor.cast())?;
+        let host = cursor.host.clone();
+        let work = |_: &Arc<Op>| async move { Ok(Outcome::Rows(cursor.next()?)) };
+        // SAFETY: as the caller promises.
+        unsafe { start(&host, completion, op_out, work) }
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call(error, body) }
+}
+
+/// Takes the entries; `KOGGE_STATUS_END` after the last.
+///
+/// # Safety
+///
+/// `rows_out` and `error` are writable, `error` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kogge_cursor_next_finish(
+    op: *mut kogge_op,
+    rows_out: *mut *mut kogge_rows,
+    error: *mut *mut kogge_error,
+) -> kogge_status {
+    let body = || {
+        let target = out("rows_out", rows_out)?;
+        let rows = finish(op, rows_of)?;
+        // SAFETY: checked not to be NULL; as the caller promises.
+        unsafe { give_rows(target, rows) }
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call(error, body) }
+}
+
+/// Where a later query goes on, in this process or another: the value of `after=`. Empty after the
+/// last entry, and before the first was asked for.
+///
+/// # Safety
+///
+/// `token_out` and `error` are writable, `error` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kogge_cursor_take_token(
+    cursor: *mut kogge_cursor,
+    token_out: *mut *mut kogge_buffer,
+    error: *mut *mut kogge_error,
+) -> kogge_status {
+    let body = || {
+        let cursor = handle::get::<Arc<Cursor>>(cursor.cast())?;
+        let target = out("token_out", token_out)?;
+        // SAFETY: checked not to be NULL; as the caller promises.
+        unsafe { give_buffer(target, Arc::new(cursor.token().into_bytes())) }
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call(error, body) }
+}
+
+/// Frees a cursor. Does nothing with NULL and stale handles.
+#[unsafe(no_mangle)]
+pub extern "C" fn kogge_cursor_free(cursor: *mut kogge_cursor) {
+    value((), || drop(handle::take::<Arc<Cursor>>(cursor.cast())));
+}
+
+/// Gives what `read` finds in the log as a buffer.
+///
+/// # Safety
+///
+/// `target` and `error` are writable or NULL.
+unsafe fn document(
+    node: *mut kogge_node,
+    target: *mut *mut kogge_buffer,
+    error: *mut *mut kogge_error,
+    read: impl FnOnce(&Log) -> Result<Vec<u8>, Failure>,
+) -> kogge_status {
+    let body = || {
+        let host = handle::get::<Arc<Host>>(node.cast())?;
+        let target = out("the output", target)?;
+        let bytes = read(&host.node()?.log())?;
+        // SAFETY: checked not to be NULL; as the caller promises.
+        unsafe { give_buffer(target, Arc::new(bytes)) }
+    };
+    // SAFETY: as the caller promises.
+    unsafe { call(error, body) }
+}
+
+/// The newest checkpoint: a signed note (C2SP) with the cosignatures of a quorum.
+/// `KOGGE_STATUS_AGAIN` if there is none yet.
+///
+/// # Safety
+///
+/// `note_out` and `error` are writable, `error` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kogge_log_checkpoint(
+    node: *mut kogge_node,
+    note_out: *mut *mut kogge_buffer,
+    error: *mut *mut kogge_error,
+) -> kogge_status {
+    let read = |log: &Log| {
+        let none = || Failure::new(kogge_status::Again, "no checkpoint is cosigned yet");
+        Ok(log.checkpoint().ok_or_else(none)?.into_bytes())
+    };
+    // SAFETY: as the caller promises.
+    unsafe { document(node, note_out, error, read) }
+}
+
+/// Whose signatures make a checkpoint of this network: a policy (c2sp.org/tlog-policy), for
+/// `kogge_verify_*` on machines without a node.
+///
+/// # Safety
+///
+/// `policy_out` and `error` are writable, `error` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kogge_log_policy(
+    node: *mut kogge_node,
+    policy_out: *mut *mut kogge_buffer,
+    error: *mut *mut kogge_error,
+) -> kogge_status {
+    let read = |log: &Log| Ok(log.policy().into_bytes());
+    // SAFETY: as the caller promises.
+    unsafe { document(node, policy_out, error, read) }
+}
+
+/// That entry `index` is in the log (RFC 6962): JSON with `index`, `size`, `root` and `path`, under
+/// the newest checkpoint that covers it.
+///
+/// # Safety
+///
+/// `json_out` and `error` are writable, `error` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kogge_log_prove(
+    node: *mut kogge_node,
+    index: u64,
+    json_out: *mut *mut kogge_buffer,
+    error: *mut *mut kogge_error,
+) -> kogge_status {
+    let read = |log: &Log| {
+        let proof = serde_json::to_vec(&log.proof(index)?);
+        proof.map_err(|it| Failure::of(kogge_status::Io, &it))
+    };
+    // SAFETY: as the caller promises.
+    unsafe { document(node, json_out, error, read) }
+}
+
+/// The waybill of entry `index` (c2sp.org/tlog-proof): proves offline that it is in the log, with
+/// `kogge_verify_*` or `kogge verify`. `KOGGE_STATUS_AGAIN` if no checkpoint covers it yet.
+///
+/// # Safety
+///
+/// `waybill_out` and `error` are writable, `error` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kogge_log_waybill(
+    node: *mut kogge_node,
+    index: u64,
+    waybill_out: *mut *mut kogge_buffer,
+    error: *mut *mut kogge_error,
+) -> kogge_status {
+    let read = |log: &Log| Ok(log.waybill(index)?.into_bytes());
+    // SAFETY: as the caller promises.
+    unsafe { document(node, waybill_out, error, read) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_named_in_full_or_by_its_last_part() {
+        for (name, expected) in [
+            ("manifest/x.json", true),
+            ("x.json", true),
+            ("manifest", false),
+            ("", false),
+        ] {
+            assert_eq!(is_file("manifest/x.json", name), expected, "{name}");
+        }
+    }
+}

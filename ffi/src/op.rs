@@ -1,0 +1,245 @@
+//! Operations: something that was started, and exactly one end of it.
+
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use event_listener::Event;
+
+use crate::calls::Calls;
+use crate::failure::Failure;
+use crate::fetch::Fetched;
+use crate::host::Host;
+use crate::log::Rows;
+use crate::queue::{Item, Queue};
+use crate::status::kogge_status;
+use crate::thread::{self, Deadline};
+use crate::types::{kogge_done_fn, kogge_drop_fn};
+
+/// What an operation came to, if it succeeded.
+pub(crate) enum Outcome {
+    Nothing,
+    Node(Arc<Host>),
+    Fetched(Fetched),
+    Rows(Option<Arc<Rows>>),
+    Buffer(Arc<Vec<u8>>),
+    Number(u64),
+}
+
+type Progress = Box<dyn Fn() -> (u64, u64) + Send + Sync>;
+
+/// An operation.
+#[derive(Default)]
+pub(crate) struct Op {
+    state: Mutex<State>,
+    ended: Condvar,
+    is_cancelled: AtomicBool,
+    cancel: Event,
+    progress: Mutex<Option<Progress>>,
+    /// Its handle, for who is told of its end.
+    handle: AtomicUsize,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Running,
+    /// The result is gone once it was taken.
+    Ended(kogge_status, Option<Result<Outcome, Failure>>),
+}
+
+impl Op {
+    pub(crate) fn set_handle(&self, handle: *mut c_void) {
+        self.handle.store(handle.addr(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn handle(&self) -> usize {
+        self.handle.load(Ordering::SeqCst)
+    }
+
+    /// Ends it, unless it has ended: then this is ignored. True if this was the end.
+    pub(crate) fn end(&self, result: Result<Outcome, Failure>) -> bool {
+        let status = result
+            .as_ref()
+            .err()
+            .map_or(kogge_status::Ok, |it| it.status);
+        let mut state = self.state();
+        if matches!(*state, State::Ended(..)) {
+            return false;
+        }
+        *state = State::Ended(status, Some(result));
+        drop(state);
+        // What it measures must not outlive the work.
+        let (done, total) = self.progress();
+        self.measure(move || (done, total));
+        self.ended.notify_all();
+        true
+    }
+
+    /// How it ended; `Again` while it runs.
+    pub(crate) fn status(&self) -> kogge_status {
+        match *self.state() {
+            State::Running => kogge_status::Again,
+            State::Ended(status, _) => status,
+        }
+    }
+
+    /// Waits for the end; false if the time is up before.
+    pub(crate) fn wait(&self, deadline: Deadline) -> bool {
+        let mut state = self.state();
+        while matches!(*state, State::Running) {
+            state = match deadline {
+                None => self
+                    .ended
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(thread::now());
+                    if left.is_zero() {
+                        return false;
+                    }
+                    let waited = self.ended.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        true
+    }
+
+    /// Takes the result if `choose` wants it; a failure stays to be read again.
+    ///
+    /// # Errors
+    ///
+    /// The operation's failure; `Again` while it runs; `InvalidArgument` if the result was taken,
+    /// or is of another kind.
+    pub(crate) fn finish<T>(
+        &self,
+        choose: impl FnOnce(Outcome) -> Result<T, Outcome>,
+    ) -> Result<T, Failure> {
+        let mut state = self.state();
+        let State::Ended(_, result) = &mut *state else {
+            let message = "the operation runs; wait for its end";
+            return Err(Failure::new(kogge_status::Again, message));
+        };
+        match result.take() {
+            None => Err(Failure::argument("the result was taken before")),
+            Some(Err(failure)) => {
+                *result = Some(Err(failure.clone()));
+                Err(failure)
+            }
+            Some(Ok(outcome)) => choose(outcome).map_err(|other| {
+                *result = Some(Ok(other));
+                Failure::argument("the operation is of another kind")
+            }),
+        }
+    }
+
+    /// Asks it to end. This is remembered, and may come any time and often.
+    pub(crate) fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::SeqCst);
+        self.cancel.notify(usize::MAX);
+    }
+
+    /// Waits until it is asked to end.
+    pub(crate) async fn cancelled(&self) {
+        loop {
+            let asked = self.cancel.listen();
+            if self.is_cancelled.load(Ordering::SeqCst) {
+                return;
+            }
+            asked.await;
+        }
+    }
+
+    /// Says from now on how far it is: units done, and units in total.
+    pub(crate) fn measure(&self, progress: impl Fn() -> (u64, u64) + Send + Sync + 'static) {
+        *self.measured() = Some(Box::new(progress));
+    }
+
+    /// Units done, and units in total; zeros if that is not known.
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        self.measured().as_ref().map_or((0, 0), |it| it())
+    }
+
+    fn measured(&self) -> MutexGuard<'_, Option<Progress>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A pointer of the host, which the library only hands back.
+#[derive(Clone, Copy)]
+pub(crate) struct UserData(pub(crate) *mut c_void);
+
+// SAFETY: the pointer is never followed here; the header tells hosts on which thread it comes back.
+unsafe impl Send for UserData {}
+// SAFETY: as above.
+unsafe impl Sync for UserData {}
+
+/// Whom to tell of an end.
+#[derive(Default)]
+pub(crate) struct Notice {
+    pub(crate) done_fn: kogge_done_fn,
+    pub(crate) release: Release,
+    pub(crate) queue: Option<(Arc<Queue>, u64)>,
+}
+
+impl Notice {
+    /// Tells of the end of `op`, once.
+    pub(crate) fn tell(self, op: &Arc<Op>, calls: &Arc<Calls>) {
+        let (handle, status) = (op.handle(), op.status());
+        if let Some((queue, tag)) = self.queue {
+            queue.push(Item::Op {
+                tag,
+                op: handle,
+                status,
+            });
+        }
+        let (done_fn, release) = (self.done_fn, self.release);
+        if done_fn.is_none() && release.drop_fn.is_none() {
+            return;
+        }
+        calls.run(move || {
+            let release = release;
+            if let Some(done_fn) = done_fn {
+                let op = std::ptr::without_provenance_mut(handle);
+                // SAFETY: a function of the host, called as the header says.
+                unsafe { done_fn(release.user_data.0, op, status) };
+            }
+        });
+    }
+}
+
+/// Releases what the host lent, when it is dropped.
+pub(crate) struct Release {
+    pub(crate) user_data: UserData,
+    pub(crate) drop_fn: kogge_drop_fn,
+}
+
+impl Default for Release {
+    fn default() -> Self {
+        Self {
+            user_data: UserData(std::ptr::null_mut()),
+            drop_fn: None,
+        }
+    }
+}
+
+impl Release {
+    /// The host keeps what it lent: the call that would have taken it failed.
+    pub(crate) fn forget(&mut self) {
+        self.drop_fn = None;
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        if let Some(drop_fn) = self.drop_fn.take() {
+            // SAFETY: a function of the host, called as the header says.
+            unsafe { drop_fn(self.user_data.0) };
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The compiler's proof that every exported function has a C layout: each parameter and result is
+//! `ReprC` of safer-ffi, or this does not compile. A test compares the list with the header.
+
+use safer_ffi::layout::ReprC;
+
+#[expect(clippy::wildcard_imports, reason = "the list is of everything")]
+use crate::*;
+
+const fn c<F: ReprC + Copy>(_: F) {}
+
+const _: () = {
+    c(kogge_build_request as unsafe extern "C" fn(_, _, _, _, _) -> _);
+    c(kogge_build_request_start as unsafe extern "C" fn(_, _, _, _, _) -> _);
+    c(kogge_build_wait as unsafe extern "C" fn(_, _, _, _, _) -> _);
+    c(kogge_build_wait_start as unsafe extern "C" fn(_, _, _, _, _) -> _);
+    c(kogge_build_finish as unsafe extern "C" fn(_, _, _) -> _);
+    c(kogge_config_new as unsafe extern "C" fn(_, _, _) -> _);
+    c(kogge_config_set_str as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_config_set_u64 as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_config_set_bool as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_config_add_str as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_config_merge_toml as unsafe extern "C" fn(_, _, _) -> _);
+    c(kogge_config_set_network as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_config_set_log as unsafe extern "C" fn(_, _, _, _, _, _) -> _);
+    c(kogge_config_free as extern "C" fn(_) -> _);
+    c(kogge_error_get_code as extern "C" fn(_) -> _);
+    c(kogge_error_get_message as extern "C" fn(_) -> _);
+    c(kogge_error_get_os_code as extern "C" fn(_) -> _);
+    c(kogge_error_get_detail_json as extern "C" fn(_) -> _);
+    c(kogge_error_get_cause as extern "C" fn(_, _) -> _);
+    c(kogge_error_free as extern "C" fn(_) -> _);
+    c(kogge_buffer_get_bytes as extern "C" fn(_) -> _);
+    c(kogge_buffer_clone as extern "C" fn(_) -> _);
+    c(kogge_buffer_free as extern "C" fn(_) -> _);
+    c(kogge_debug_live_handles as extern "C" fn() -> _);
+    c(kogge_events_open as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_events_next as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_events_attach as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_events_free as extern "C" fn(_) -> _);
+    c(kogge_event_get as unsafe extern "C" fn(_, _) -> _);
+    c(kogge_event_free as extern "C" fn(_) -> _);
+    c(kogge_fetch as unsafe extern "C" fn(_, _, _, _, _, _, _, _) -> _);
+    c(kogge_fetch_start as unsafe extern "C" fn(_, _, _, _, _, _) -> _);
+    c(kogge_fetch_finish as unsafe extern "C" fn(_, _, _, _, _) -> _);
+    c(kogge_store_stat as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_store_pin as unsafe extern "C" fn(_, _, _, _, _) -> _);
+    c(kogge_store_pin_start as unsafe extern "C" fn(_, _, _, _, _, _) -> _);
+    c(kogge_store_shrink as unsafe extern "C" fn(_, _, _, _, _) -> _);
+    c(kogge_store_shrink_start as unsafe extern "C" fn(_, _, _, _, _) -> _);
+    c(kogge_store_shrink_finish as unsafe extern "C" fn(_, _, _) -> _);
+    c(kogge_resolve as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_rows_get_len as extern "C" fn(_) -> _);
+    c(kogge_rows_get_entry as unsafe extern "C" fn(_, _, _) -> _);
+    c(kogge_rows_take_json as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_rows_free as extern "C" fn(_) -> _);
+    c(kogge_log_query_open as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_cursor_next as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_cursor_next_start as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_cursor_next_finish as unsafe extern "C" fn(_, _, _) -> _);
+    c(kogge_cursor_take_token as unsafe extern "C" fn(_, _, _) -> _);
+    c(kogge_cursor_free as extern "C" fn(_) -> _);
+    c(kogge_log_checkpoint as unsafe extern "C" fn(_, _, _) -> _);
+    c(kogge_log_policy as unsafe extern "C" fn(_, _, _) -> _);
+    c(kogge_log_prove as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_log_waybill as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_node_open as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_node_open_start as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_node_open_finish as unsafe extern "C" fn(_, _, _) -> _);
+    c(kogge_node_close as unsafe extern "C" fn(_, _, _) -> _);
+    c(kogge_node_close_start as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_node_get_id as unsafe extern "C" fn(_, _, _) -> _);
+    c(kogge_node_live as unsafe extern "C" fn(_, _, _) -> _);
+    c(kogge_node_live_start as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_node_query_json as unsafe extern "C" fn(_, _, _, _, _, _) -> _);
+    c(kogge_node_query_json_start as unsafe extern "C" fn(_, _, _, _, _, _) -> _);
+    c(kogge_node_query_json_finish as unsafe extern "C" fn(_, _, _) -> _);
+    c(kogge_op_wait as extern "C" fn(_, _) -> _);
+    c(kogge_op_cancel as extern "C" fn(_) -> _);
+    c(kogge_op_get_status as extern "C" fn(_) -> _);
+    c(kogge_op_get_progress as unsafe extern "C" fn(_, _, _) -> _);
+    c(kogge_op_finish as unsafe extern "C" fn(_, _) -> _);
+    c(kogge_op_free as extern "C" fn(_) -> _);
+    c(kogge_queue_new as unsafe extern "C" fn(_, _) -> _);
+    c(kogge_queue_next as unsafe extern "C" fn(_, _, _, _, _) -> _);
+    c(kogge_queue_get_fd as extern "C" fn(_) -> _);
+    c(kogge_queue_wake as extern "C" fn(_) -> _);
+    c(kogge_queue_free as extern "C" fn(_) -> _);
+    c(kogge_status_get_name as extern "C" fn(_) -> _);
+    c(kogge_status_is_retryable as extern "C" fn(_) -> _);
+    c(kogge_stream_get_size as extern "C" fn(_) -> _);
+    c(kogge_stream_get_progress as unsafe extern "C" fn(_, _, _) -> _);
+    c(kogge_stream_read_at as unsafe extern "C" fn(_, _, _, _, _, _, _) -> _);
+    c(kogge_stream_chunk_start as unsafe extern "C" fn(_, _, _, _, _, _) -> _);
+    c(kogge_stream_chunk_finish as unsafe extern "C" fn(_, _, _) -> _);
+    c(kogge_stream_take_fd as unsafe extern "C" fn(_, _, _, _) -> _);
+    c(kogge_stream_free as extern "C" fn(_) -> _);
+    c(kogge_verify_file as unsafe extern "C" fn(_, _, _, _, _, _) -> _);
+    c(kogge_verify_bytes as unsafe extern "C" fn(_, _, _, _, _, _) -> _);
+    c(kogge_abi_version as extern "C" fn() -> _);
+    c(kogge_abi_compatible as extern "C" fn(_) -> _);
+    c(kogge_version as extern "C" fn() -> _);
+};

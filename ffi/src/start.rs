@@ -1,0 +1,95 @@
+//! What all trios have in common: completions come in, handles go out.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use crate::failure::Failure;
+use crate::handle;
+use crate::host::Host;
+use crate::input::{out, structure};
+use crate::object::Object;
+use crate::op::{Notice, Op, Outcome, Release, UserData};
+use crate::queue::Queue;
+use crate::types::{kogge_buffer, kogge_completion, kogge_op};
+
+/// Whom the host wants to be told.
+///
+/// # Safety
+///
+/// `completion` is NULL or as its type says.
+pub(crate) unsafe fn notice(completion: *const kogge_completion) -> Result<Notice, Failure> {
+    if completion.is_null() {
+        return Ok(Notice::default());
+    }
+    // SAFETY: as the caller promises.
+    let given = unsafe { structure("completion", completion)? };
+    let queue = match given.queue.is_null() {
+        true => None,
+        false => Some((handle::get::<Arc<Queue>>(given.queue.cast())?, given.tag)),
+    };
+    Ok(Notice {
+        done_fn: given.done_fn,
+        release: Release {
+            user_data: UserData(given.user_data),
+            drop_fn: given.drop_fn,
+        },
+        queue,
+    })
+}
+
+/// Starts `work` in a node and writes the operation to `op_out`.
+///
+/// # Safety
+///
+/// `completion` is NULL or as its type says; `op_out` is NULL or writable.
+pub(crate) unsafe fn start<F>(
+    host: &Arc<Host>,
+    completion: *const kogge_completion,
+    op_out: *mut *mut kogge_op,
+    work: impl FnOnce(&Arc<Op>) -> F,
+) -> Result<(), Failure>
+where
+    F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
+{
+    let target = out("op_out", op_out)?;
+    // SAFETY: as the caller promises.
+    let notice = unsafe { notice(completion)? };
+    let op = Arc::new(Op::default());
+    let work = work(&op);
+    let handle = host.run(notice, op, work)?;
+    // SAFETY: checked not to be NULL; as the caller promises. The operation may have ended by now,
+    // and its callback may be running: it is given the same handle.
+    unsafe { target.write(handle.cast()) };
+    Ok(())
+}
+
+/// The result of an ended operation, if `choose` wants it.
+pub(crate) fn finish<T>(
+    op: *mut kogge_op,
+    choose: impl FnOnce(Outcome) -> Result<T, Outcome>,
+) -> Result<T, Failure> {
+    handle::get::<Arc<Op>>(op.cast())?.finish(choose)
+}
+
+/// Gives `bytes` to the host as a buffer.
+///
+/// # Safety
+///
+/// `target` is writable.
+pub(crate) unsafe fn give_buffer(
+    target: *mut *mut kogge_buffer,
+    bytes: Arc<Vec<u8>>,
+) -> Result<(), Failure> {
+    let handle: *mut c_void = handle::put(Object::Buffer(bytes))?;
+    // SAFETY: as the caller promises.
+    unsafe { target.write(handle.cast()) };
+    Ok(())
+}
+
+/// The bytes of an operation whose result is a buffer.
+pub(crate) fn buffer(outcome: Outcome) -> Result<Arc<Vec<u8>>, Outcome> {
+    match outcome {
+        Outcome::Buffer(it) => Ok(it),
+        other => Err(other),
+    }
+}
