@@ -122,7 +122,8 @@ impl Wanted {
                 "the package has several files; name one of {}",
                 names.join(", ")
             );
-            return Err(Failure::argument(message));
+            let detail = serde_json::json!({"files": names});
+            return Err(Failure::argument(message).with_detail(&detail));
         }
         Ok(node.open(&first.blake3.into()).await?)
     }

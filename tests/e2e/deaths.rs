@@ -14,7 +14,7 @@ use kogge_node::store::{Options, Store};
 use kogge_testkit::run::run;
 use serde_json::Value;
 
-use crate::network::{Network, kogge, repository};
+use kogge_testkit::network::{Network, kogge, repository};
 
 const KILLS: usize = 20;
 

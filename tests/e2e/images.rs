@@ -7,7 +7,7 @@ use std::process::Command;
 use kogge_testkit::registry::with_demo_images;
 use kogge_testkit::run::{Child, run, wait_until};
 
-use crate::network::{LIMIT, Network, cache};
+use kogge_testkit::network::{LIMIT, Network, cache};
 
 /// Files of a `dir:` copy by name: manifests and blobs by their digests.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {

@@ -9,5 +9,4 @@
 mod deaths;
 mod images;
 mod maven;
-mod network;
 mod outage;

@@ -7,7 +7,7 @@ use kogge_testkit::MavenUpstream;
 use kogge_testkit::maven::{copy_project, distribution};
 use kogge_testkit::run::run;
 
-use crate::network::{Network, cache};
+use kogge_testkit::network::{Network, cache};
 
 /// Maven 3.9 and 4, beside Debian's 3.8.
 const VERSIONS: [&str; 2] = ["3.9.11", "4.0.0-rc-4"];

@@ -2,7 +2,7 @@
 
 use kogge_testkit::run::{run, wait_until};
 
-use crate::network::{LIMIT, Network, repository};
+use kogge_testkit::network::{LIMIT, Network, repository};
 
 #[test]
 fn one_of_four_may_fail_and_two_may_not() {

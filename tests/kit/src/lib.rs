@@ -1,12 +1,14 @@
-//! Real upstreams on loopback, for the end-to-end tests and the demo.
+//! Real upstreams and networks on loopback, for the end-to-end tests and the demo.
 //!
 //! * [`registry`]: Debian's `docker-registry`, filled by `umoci` and `skopeo` with images made of
 //!   files from Debian packages, behind a proxy that counts every request.
 //! * [`maven`]: a static server over jars and poms that Maven itself downloaded.
+//! * [`network`]: `kogge up` processes that agree.
 //! * [`mod@run`]: processes that end with the test.
 
 pub mod image;
 pub mod maven;
+pub mod network;
 pub mod proxy;
 pub mod registry;
 pub mod run;

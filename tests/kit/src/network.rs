@@ -1,27 +1,35 @@
-//! A network of real `kogge up` processes on loopback.
+//! A network of real `kogge up` processes on loopback, for tests: a step that fails ends the test.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a failed step fails the test"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use kogge_testkit::proxy::Server;
-use kogge_testkit::run::{Child, run, wait_until};
 use serde_json::Value;
 
+use crate::proxy::Server;
+use crate::run::{Child, run, wait_until};
+
 /// How long a node may take to start, and a network to agree.
-pub(crate) const LIMIT: Duration = Duration::from_secs(90);
+pub const LIMIT: Duration = Duration::from_secs(90);
 
 /// The program, built once. `KOGGE_BUILT` says that it is current, as it is when cargo tests the
 /// whole workspace: building it alone has other features, hence other dependencies.
-pub(crate) fn kogge() -> PathBuf {
+pub fn kogge() -> PathBuf {
     static BUILT: std::sync::Once = std::sync::Once::new();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     BUILT.call_once(|| {
         if std::env::var_os("KOGGE_BUILT").is_some() {
             return;
         }
-        let mut cargo = Command::new(env!("CARGO"));
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         run(cargo
             .args(["build", "--quiet", "-p", "kogge-daemon"])
             .current_dir(root))
@@ -31,20 +39,20 @@ pub(crate) fn kogge() -> PathBuf {
 }
 
 /// Cargo's target folder: this program is `TARGET/debug/deps/NAME`.
-fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     program.ancestors().nth(3).unwrap().to_owned()
 }
 
 /// Where fixtures that take long to make are kept between runs.
-pub(crate) fn cache() -> PathBuf {
+pub fn cache() -> PathBuf {
     let cache = target().join("fixtures");
     std::fs::create_dir_all(&cache).unwrap();
     cache
 }
 
 /// A Maven repository in `root` with the packages `org.example:lib:1` to `:COUNT`.
-pub(crate) fn repository(root: &Path, count: usize, jar: impl Fn(usize) -> Vec<u8>) -> Server {
+pub fn repository(root: &Path, count: usize, jar: impl Fn(usize) -> Vec<u8>) -> Server {
     for version in 1..=count {
         let folder = root.join(format!("org/example/lib/{version}"));
         std::fs::create_dir_all(&folder).unwrap();
@@ -59,16 +67,19 @@ pub(crate) fn repository(root: &Path, count: usize, jar: impl Fn(usize) -> Vec<u
 }
 
 /// One node of the network.
-pub(crate) struct Node {
-    pub(crate) name: String,
-    pub(crate) data: PathBuf,
-    pub(crate) http: u16,
+pub struct Node {
+    /// `node-1` is authorized, `regular-1` is not.
+    pub name: String,
+    /// Its data directory.
+    pub data: PathBuf,
+    /// Port of its front end.
+    pub http: u16,
     process: Option<Child>,
 }
 
 impl Node {
     /// Starts the process and waits until it is ready.
-    pub(crate) fn start(&mut self) {
+    pub fn start(&mut self) {
         // Nobody may depend on the front end of an authorized node.
         let front: &[&str] = if self.is_authorized() {
             &["--http", "off"]
@@ -93,31 +104,31 @@ impl Node {
     }
 
     /// Ends the process as `kill -9` does.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.process = None;
     }
 
     /// A command of the program for this node.
-    pub(crate) fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(kogge());
         command.arg("--data-dir").arg(&self.data).args(args);
         command
     }
 
     /// The JSON that a command prints.
-    pub(crate) fn json(&self, args: &[&str]) -> Value {
+    pub fn json(&self, args: &[&str]) -> Value {
         let text = run(self.command(&["--json"]).args(args)).unwrap();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}\n{text}"))
     }
 
     /// `status --json`, if the node answers.
-    pub(crate) fn status(&self) -> Option<Value> {
+    pub fn status(&self) -> Option<Value> {
         let text = run(&mut self.command(&["--json", "status"])).ok()?;
         serde_json::from_str(&text).ok()
     }
 
     /// Height, size and root of its log.
-    pub(crate) fn head(&self) -> (u64, u64, String) {
+    pub fn head(&self) -> (u64, u64, String) {
         let status = self.status().unwrap_or_default();
         let log = &status["log"];
         let number = |key: &str| log[key].as_u64().unwrap_or(0);
@@ -129,7 +140,7 @@ impl Node {
     }
 
     /// What it printed.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.output()).unwrap_or_default()
     }
 
@@ -139,22 +150,24 @@ impl Node {
     }
 
     /// `host:port` of its registry.
-    pub(crate) fn registry(&self) -> String {
+    pub fn registry(&self) -> String {
         format!("127.0.0.1:{}", self.http)
     }
 }
 
 /// Authorized nodes first, then regular ones.
-pub(crate) struct Network {
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) authorized: usize,
+pub struct Network {
+    /// All of them.
+    pub nodes: Vec<Node>,
+    /// How many of them are authorized.
+    pub authorized: usize,
     _folder: tempfile::TempDir,
 }
 
 impl Network {
     /// Makes and starts a network. Only authorized nodes know the upstreams; regular nodes ask for
     /// builds of what they lack if `read_through` says so.
-    pub(crate) fn start(
+    pub fn start(
         authorized: usize,
         regular: usize,
         registry: &str,
@@ -229,12 +242,12 @@ impl Network {
     }
 
     /// A regular node.
-    pub(crate) fn regular(&self, at: usize) -> &Node {
+    pub fn regular(&self, at: usize) -> &Node {
         &self.nodes[self.authorized + at]
     }
 
     /// Waits until all running nodes have the same log of at least `height` blocks.
-    pub(crate) fn wait_same_log(&self, height: u64) {
+    pub fn wait_same_log(&self, height: u64) {
         wait_until("the same log everywhere", LIMIT, || {
             let heads: Vec<_> = self
                 .nodes
