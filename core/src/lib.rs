@@ -29,7 +29,8 @@ pub use node::config::{Config, ConfigError, Limits, ReadThrough};
 pub use node::event::Event;
 pub use node::status::{PeerStatus, Status};
 pub use node::{
-    Artifact, FetchError, Log, LogError, Network, Node, NodeError, OriginRecord, Proof, StartError,
+    Artifact, FetchError, Log, LogError, Metric, Network, Node, NodeError, OriginRecord, Proof,
+    StartError,
 };
 pub use proto::build::{BuildId, BuildSpec, BuildStatus};
 pub use proto::chain::{Genesis, Params};

@@ -301,6 +301,7 @@ impl<V: Vault> Engine<V> {
             progress: self.sync.progress(now),
             deciding: self.deciding,
             has_work: self.has_work(),
+            waiting: (self.pool.len(), self.pool.bytes()),
             admitted: self
                 .admitted
                 .iter()

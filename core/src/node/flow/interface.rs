@@ -276,6 +276,8 @@ pub struct Snapshot {
     pub deciding: Option<u64>,
     /// Whether entries wait for a block.
     pub has_work: bool,
+    /// Groups of entries that wait for attestations or a block, and their bytes.
+    pub waiting: (usize, usize),
     /// Admitted peers and their heights.
     pub admitted: Vec<(NodeId, u64)>,
 }
