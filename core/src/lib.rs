@@ -25,6 +25,7 @@ pub mod proto;
 pub mod store;
 
 pub use base::{Algorithm, Blake3, Digest, NodeId, Sha256, WallTime};
+pub use node::admit::Admit;
 pub use node::config::{Config, ConfigError, Limits, ReadThrough};
 pub use node::event::Event;
 pub use node::status::{PeerStatus, Status};

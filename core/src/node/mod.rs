@@ -4,6 +4,7 @@
 //! what embedders hold, [`artifact`] what they read. [`share`] moves artifacts, `builder` runs the
 //! [`pipeline`]s.
 
+pub mod admit;
 pub mod artifact;
 pub(crate) mod builder;
 pub mod clock;

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod kit;
+mod links;
 mod metrics;
+mod relay;
 
 use std::time::Duration;
 
