@@ -25,13 +25,14 @@ pub mod proto;
 pub mod store;
 
 pub use base::{Algorithm, Blake3, Digest, NodeId, Sha256, WallTime};
+pub use node::admit::Admit;
 pub use node::config::{Config, ConfigError, Limits, ReadThrough};
 pub use node::event::Event;
 pub use node::json;
 pub use node::status::{PeerStatus, Status};
 pub use node::{
-    Artifact, FetchError, Log, LogError, Network, Node, NodeError, OriginRecord, Placement, Proof,
-    SaveOptions, StartError,
+    Artifact, FetchError, Log, LogError, Metric, Network, Node, NodeError, OriginRecord, Placement,
+    Proof, SaveOptions, StartError,
 };
 pub use proto::build::{BuildId, BuildSpec, BuildStatus};
 pub use proto::chain::{Genesis, Params};

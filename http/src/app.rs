@@ -24,6 +24,7 @@ pub(crate) struct App {
     pub(crate) source: Source,
     pub(crate) guard: Guard,
     pub(crate) checksums: Checksums,
+    pub(crate) subjects: images::Subjects,
     pub(crate) streams: api::Streams,
     /// Raised when the front end closes.
     pub(crate) closing: Watch,
@@ -66,7 +67,9 @@ impl App {
             return Err(Problem::new(Fault::Method(methods), message));
         }
         match route {
-            Route::Images(ask) => Ok(images::serve(&self.source, head, params, ask).await),
+            Route::Images(ask) => {
+                Ok(images::serve(&self.source, &self.subjects, head, params, ask).await)
+            }
             Route::Maven(path) => maven::serve(&self.source, &self.checksums, head, &path).await,
             Route::Log(page) => logs::serve(&self.source, &page),
             Route::Api(ask) => {

@@ -22,10 +22,10 @@ pub(crate) const OCTETS: &str = "application/octet-stream";
 
 /// Which response a request gets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Plan {
-    status: StatusCode,
+pub(crate) struct Plan {
+    pub(crate) status: StatusCode,
     /// The bytes that are sent: first one and number.
-    sent: Option<(u64, u64)>,
+    pub(crate) sent: Option<(u64, u64)>,
     /// What `Content-Length` says, if the response has one.
     len: Option<u64>,
 }
@@ -91,7 +91,8 @@ pub(crate) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-fn plan(method: &Method, headers: &HeaderMap, etag: &str, size: u64) -> Plan {
+/// Which response a request gets for an artifact of `size` bytes.
+pub(crate) fn plan(method: &Method, headers: &HeaderMap, etag: &str, size: u64) -> Plan {
     let text = |name| headers.get(name).and_then(|it| it.to_str().ok());
     let whole = Plan {
         status: StatusCode::OK,

@@ -10,6 +10,7 @@ use crate::api::Streams;
 use crate::app::App;
 use crate::config::HttpConfig;
 use crate::guard::Guard;
+use crate::images::Subjects;
 use crate::listen::{ListenError, listen_tcp};
 use crate::maven::Checksums;
 use crate::server::{Client, Doors, Patience, Spawn};
@@ -54,6 +55,7 @@ impl Http {
                 token,
             },
             checksums: Checksums::default(),
+            subjects: Subjects::default(),
             streams: Streams::default(),
             closing: doors.closing(),
             stop,

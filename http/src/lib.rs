@@ -41,6 +41,9 @@ mod server;
 mod signal;
 mod token;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 pub use config::{HttpConfig, PORT_DEFAULT};
 pub use front::Http;
 pub use listen::ListenError;

@@ -52,10 +52,7 @@ pub(crate) fn serve(source: &Source, page: &Page) -> Result<Response<Body>, Prob
         Page::Genesis => reply::forever(reply::json(source.node.genesis())),
         Page::Status => reply::json(&source.node.status()),
         Page::Health => health(source),
-        Page::Metrics => reply::bytes(
-            "text/plain; version=0.0.4; charset=utf-8",
-            metrics::render(&source.node.status()),
-        ),
+        Page::Metrics => reply::bytes(metrics::TEXT, metrics::render(&source.node.metrics())),
     })
 }
 

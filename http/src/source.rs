@@ -241,7 +241,7 @@ impl Source {
 }
 
 /// Whether the node has the whole log: it follows the head, or it alone decides what the head is.
-pub(crate) fn is_current(status: &Status) -> bool {
+fn is_current(status: &Status) -> bool {
     let is_alone = status.network.members.len() == 1 && status.network.me.is_some();
     is_alone || status.log.state == LIVE
 }

@@ -34,6 +34,12 @@ impl Token {
             .map_err(|problem| ListenError::Token { path, problem })
     }
 
+    /// A known token.
+    #[cfg(feature = "testing")]
+    pub(crate) fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// Whether `given` is the token. Takes the same time for every wrong one of the same length.
     pub(crate) fn is(&self, given: &[u8]) -> bool {
         let token = self.0.as_bytes();

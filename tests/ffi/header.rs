@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// The header as the code has it now.
-pub fn generate(root: &Path) -> String {
+pub(crate) fn generate(root: &Path) -> String {
     let config = cbindgen::Config::from_file(root.join("ffi/cbindgen.toml")).unwrap();
     let mut generated = Vec::new();
     cbindgen::Builder::new()

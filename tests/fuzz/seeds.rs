@@ -1,6 +1,7 @@
 //! Good inputs for every target, from which the corpus is written.
 
 mod build;
+mod disk;
 mod package;
 
 use std::fs;
@@ -100,6 +101,10 @@ fn seeds_of(name: &str) -> Seeds {
         "maven" => package::mavens(),
         "xml" => package::xml(),
         "oci" => package::oci(),
+        "frames" => disk::frames(),
+        "request" => disk::requests(),
+        "row" => disk::rows(),
+        "journal" => disk::journals(noise()),
         // The rest choose what to do by the bytes; any are good.
         _ => noise(),
     }

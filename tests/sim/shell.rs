@@ -138,6 +138,7 @@ impl World {
             builds: disk.pending(),
             changes: disk.changes.clone(),
             seeds: self.seeds(node),
+            admit: kogge_node::Admit::All,
             bootstrap_urls: Vec::new(),
             book: Book::from_bytes(&disk.book).unwrap_or_default(),
             agent: "kogge/sim".into(),

@@ -38,6 +38,8 @@ pub mod spawn;
 pub mod stream;
 pub mod swarm;
 pub mod tcp;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod traffic;
 pub mod transport;
 

@@ -104,7 +104,9 @@ impl Artifact {
             Ok::<_, crate::store::StoreError>(Bytes::from(buffer))
         };
         let read = self.node.0.pool.run(read).await.map_err(io::Error::other)?;
-        read.map_err(io::Error::other)
+        let bytes = read.map_err(io::Error::other)?;
+        self.node.0.hub.peers.tally.read.add(bytes.len() as u64);
+        Ok(bytes)
     }
 
     /// `None` if the artifact was finished meanwhile: then it is read from the store.

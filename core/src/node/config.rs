@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::node::admit::{Admit, RawNetwork};
 use crate::node::executor::POOL_THREADS_MAX;
 
 /// Longest configuration file. Unit: bytes.
@@ -108,6 +109,8 @@ pub struct Config {
     pub listen: Vec<String>,
     /// Peers to keep connections to (multiaddrs that end in `/p2p/<peer id>` or not).
     pub peers: Vec<String>,
+    /// Who is admitted.
+    pub admit: Admit,
     /// Status documents that list peers (`http://host/status`).
     pub bootstrap_urls: Vec<String>,
     /// See [`Limits`].
@@ -167,6 +170,7 @@ impl Config {
             threads: 2,
             listen: LISTEN_DEFAULT.map(str::to_owned).to_vec(),
             peers: Vec::new(),
+            admit: Admit::default(),
             bootstrap_urls: Vec::new(),
             limits: Limits::default(),
             registries: BTreeMap::new(),
@@ -204,8 +208,8 @@ impl Config {
             problem: locate(text, &error),
         })?;
         let mut config = Self::new(data_dir);
-        raw.apply(&mut config, path);
-        config.check().map_err(|it| it.in_file(text, path))?;
+        let applied = raw.apply(&mut config, path).and_then(|()| config.check());
+        applied.map_err(|it| it.in_file(text, path))?;
         Ok(config)
     }
 
@@ -244,6 +248,7 @@ impl Config {
                 );
             }
         }
+        self.admit.check()?;
         if self.limits.disk < 64 << 20 {
             return fail("limits.disk_mb", "below 64 there is no room to work".into());
         }
@@ -330,6 +335,7 @@ struct Raw {
     bootstrap_urls: Option<Vec<String>>,
     read_through: Option<ReadThrough>,
     environment: Option<bool>,
+    network: Option<RawNetwork>,
     limits: Option<RawLimits>,
     docker: Option<RawDocker>,
     maven: Option<RawMaven>,
@@ -362,7 +368,7 @@ struct RawMaven {
 }
 
 impl Raw {
-    fn apply(self, config: &mut Config, path: &Path) {
+    fn apply(self, config: &mut Config, path: &Path) -> Result<(), ConfigError> {
         if let Some(folder) = self.data_dir {
             // A relative folder is meant from where the file stands.
             config.data_dir = path.parent().unwrap_or(Path::new(".")).join(folder);
@@ -370,6 +376,9 @@ impl Raw {
         set(&mut config.threads, self.threads);
         set(&mut config.listen, self.listen);
         set(&mut config.peers, self.peers);
+        if let Some(network) = self.network {
+            config.admit = network.admit()?;
+        }
         set(&mut config.bootstrap_urls, self.bootstrap_urls);
         set(&mut config.read_through, self.read_through);
         set(&mut config.environment, self.environment);
@@ -378,7 +387,9 @@ impl Raw {
             &mut config.repositories,
             self.maven.map(|it| it.repositories),
         );
-        let Some(raw) = self.limits else { return };
+        let Some(raw) = self.limits else {
+            return Ok(());
+        };
         let limits = &mut config.limits;
         limits.upload = raw
             .upload_kb_per_s
@@ -399,6 +410,7 @@ impl Raw {
             &mut limits.fetch_timeout,
             raw.fetch_timeout_s.map(Duration::from_secs),
         );
+        Ok(())
     }
 }
 

@@ -238,6 +238,11 @@ impl Pool {
         let _ = self.wait_and_enqueue(Box::new(job)).await;
     }
 
+    /// Calls that wait for a thread.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().jobs.len()
+    }
+
     async fn wait_and_enqueue(&self, mut job: Job) -> Result<(), PoolError> {
         loop {
             let room = self.0.room.listen();

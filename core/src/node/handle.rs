@@ -14,6 +14,7 @@ use crate::node::config::Config;
 use crate::node::event::Event;
 use crate::node::executor::{Pool, Tasks, Threads, with_timeout};
 use crate::node::log::{Log, LogError};
+use crate::node::metrics::Metric;
 use crate::node::run::Command;
 use crate::node::share::keep::ORIGINS;
 use crate::node::share::{FetchError, Hub};
@@ -115,6 +116,12 @@ impl Node {
     /// How the node stands.
     pub fn status(&self) -> Status {
         crate::node::view::status(&self.0)
+    }
+
+    /// Numbers for monitoring, by name and unit: what the front end shows at `/metrics`. Cheap
+    /// enough to be asked every second.
+    pub fn metrics(&self) -> Vec<Metric> {
+        crate::node::metrics::metrics(&self.0)
     }
 
     /// Peers, and nodes that were turned away lately.

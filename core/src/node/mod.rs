@@ -4,6 +4,7 @@
 //! what embedders hold, [`artifact`] what they read, [`export`] how they get it out. [`share`] moves artifacts, `builder` runs the
 //! [`pipeline`]s.
 
+pub mod admit;
 pub mod artifact;
 pub(crate) mod builder;
 pub mod clock;
@@ -17,6 +18,7 @@ pub mod handle;
 pub mod json;
 pub mod keys;
 pub mod log;
+pub mod metrics;
 pub(crate) mod pending;
 pub(crate) mod perform;
 pub mod pipeline;
@@ -25,6 +27,7 @@ pub mod share;
 pub(crate) mod shared;
 pub mod start;
 pub mod status;
+pub(crate) mod tally;
 pub(crate) mod vault;
 pub(crate) mod view;
 
@@ -32,5 +35,6 @@ pub use artifact::{Artifact, OriginRecord};
 pub use export::{Placement, SaveOptions};
 pub use handle::{Node, NodeError};
 pub use log::{Log, LogError, Proof};
+pub use metrics::Metric;
 pub use share::FetchError;
 pub use start::{Network, StartError};

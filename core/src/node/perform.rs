@@ -62,6 +62,7 @@ impl Loop {
                 bytes,
             } => {
                 if let Err(error) = self.net.send(peer, protocol, bytes) {
+                    self.hub.peers.tally.messages_dropped.add(1);
                     tracing::debug!(%peer, %protocol, %error, "not sent");
                 }
             }
@@ -83,17 +84,20 @@ impl Loop {
                 let _ = self.net.validate(id, source, verdict);
             }
             Effect::Admitted { peer, hello } => {
+                self.hub.peers.tally.admitted.add(1);
                 self.hub.admitted(peer);
                 self.shared.admitted(peer, &hello);
             }
             Effect::Refuse { peer, rejection } => {
                 tracing::debug!(%peer, %rejection, "refused");
+                self.hub.peers.tally.refused.add(1);
                 self.shared.refused(peer, rejection.to_string());
                 self.hub.left(&peer);
                 let _ = self.net.disconnect(peer);
             }
             Effect::Ban { peer, reason, time } => {
                 tracing::warn!(%peer, reason, "banned");
+                self.hub.peers.tally.banned.add(1);
                 self.shared.banned(peer, reason);
                 self.hub.left(&peer);
                 let _ = self.net.ban(peer, time);

@@ -335,7 +335,7 @@ impl Loop {
     fn publish_status(&self) {
         let now = self.clock.now();
         let snapshot = self.engine.snapshot(now);
-        let builds = self.engine.builds_machine().unfinished_len();
+        let builds = self.engine.builds_machine().census();
         self.shared.snapshot(Known { snapshot, builds });
     }
 

@@ -12,6 +12,8 @@ use crate::net::ListenFault;
 use crate::node::event::Event;
 use crate::node::flow::Snapshot;
 use crate::node::status::{CheckpointStatus, PeerStatus};
+use crate::node::tally::Counter;
+use crate::proto::build::Census;
 use crate::proto::hello::Hello;
 
 /// Events that one reader may be behind; beyond that the oldest are lost to it.
@@ -30,14 +32,16 @@ const PROBLEMS_MAX: usize = 16;
 #[derive(Clone)]
 pub(crate) struct Known {
     pub(crate) snapshot: Snapshot,
-    /// Builds that are not finished.
-    pub(crate) builds: usize,
+    /// How many builds stand where.
+    pub(crate) builds: Census,
 }
 
 /// Shared by the loop and all handles.
 pub(crate) struct Shared {
     state: Mutex<State>,
     readers: Mutex<VecDeque<Sender<Event>>>,
+    /// Events that readers were too slow for.
+    lost: Counter,
     closed: AtomicBool,
     changed: event_listener::Event,
 }
@@ -77,6 +81,7 @@ impl Shared {
         Self {
             state: Mutex::new(state),
             readers: Mutex::default(),
+            lost: Counter::default(),
             closed: AtomicBool::new(false),
             changed: event_listener::Event::new(),
         }
@@ -85,8 +90,19 @@ impl Shared {
     /// Tells everybody who listens.
     pub(crate) fn event(&self, event: Event) {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        readers.retain(|it| it.force_send(event.clone()).is_ok());
+        readers.retain(|it| {
+            let sent = it.force_send(event.clone());
+            if let Ok(Some(_oldest)) = &sent {
+                self.lost.add(1);
+            }
+            sent.is_ok()
+        });
         self.changed.notify(usize::MAX);
+    }
+
+    /// Events that readers were too slow for.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.count()
     }
 
     /// Events from now on.

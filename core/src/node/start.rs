@@ -198,6 +198,7 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         builds: load_builds(&store)?,
         changes: load_changes(&store)?,
         seeds: config.peers.iter().map(|it| seed_of(it)).collect(),
+        admit: config.admit.clone(),
         bootstrap_urls: config.bootstrap_urls.clone(),
         book,
         agent: format!("kogge/{}", env!("CARGO_PKG_VERSION")),

@@ -53,7 +53,7 @@ pub(crate) fn status(node: &Inner) -> Status {
         peers: connected.len(),
         store: store_status(node),
         transfer: node.hub.peers.status(),
-        builds_open: known.as_ref().map_or(0, |it| it.builds),
+        builds_open: known.as_ref().map_or(0, |it| it.builds.open()),
     }
 }
 

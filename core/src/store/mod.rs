@@ -27,6 +27,8 @@ pub mod signed;
 pub mod staging;
 pub(crate) mod tables;
 pub(crate) mod tail;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod wal;

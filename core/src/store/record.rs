@@ -67,7 +67,13 @@ pub(crate) struct PartialRecord {
 
 impl PartialRecord {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
-        read(bytes)
+        let record: Self = read(bytes)?;
+        // Memory for the groups follows from the size.
+        if ARTIFACT_BYTES_MAX < record.size {
+            let reason = format!("{} bytes", record.size);
+            return Err(StoreError::corrupt("the record of an artifact", reason));
+        }
+        Ok(record)
     }
 }
 
@@ -169,6 +175,15 @@ mod tests {
         let record = groups.to_record(size);
         let copy = PartialRecord::from_bytes(&codec::encode(&record)).unwrap();
         assert_eq!(Groups::of(&copy), groups);
+    }
+
+    #[test]
+    fn a_record_of_more_than_an_artifact_has_is_damage() {
+        for (size, is_good) in [(ARTIFACT_BYTES_MAX, true), (ARTIFACT_BYTES_MAX + 1, false)] {
+            let groups = Vec::new().into();
+            let bytes = codec::encode(&PartialRecord { size, groups });
+            assert_eq!(PartialRecord::from_bytes(&bytes).is_ok(), is_good, "{size}");
+        }
     }
 
     #[test]

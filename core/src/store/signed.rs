@@ -83,7 +83,7 @@ fn damaged(path: &std::path::Path) -> StoreError {
     StoreError::corrupt(path.display().to_string(), "its checksum does not fit")
 }
 
-fn encode(head: SignedHead) -> Vec<u8> {
+pub(crate) fn encode(head: SignedHead) -> Vec<u8> {
     let mut bytes = head.size.to_be_bytes().to_vec();
     bytes.extend_from_slice(&head.root.0);
     let check = Blake3::of(&bytes);
@@ -91,7 +91,7 @@ fn encode(head: SignedHead) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<SignedHead> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<SignedHead> {
     let (size, rest) = bytes.split_first_chunk::<8>()?;
     let root = rest.first_chunk::<32>()?;
     let head = SignedHead {

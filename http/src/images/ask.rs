@@ -32,8 +32,8 @@ pub(crate) enum Ask {
     Blob(Digest),
     /// The tags of a repository; the name as the client wrote it.
     Tags(ImageName, String),
-    /// The manifests that refer to one.
-    Referrers,
+    /// The manifests that refer to a digest; the name also as the client wrote it.
+    Referrers(ImageName, String, Digest),
 }
 
 /// Reads the words after `/v2`. `namespace` is the parameter `ns`.
@@ -66,9 +66,8 @@ pub(crate) fn parse(words: &[String], namespace: Option<&str>) -> Result<Ask, Pr
             Ask::Blob(digest(it)?)
         }
         [name @ .., "referrers", it] if !name.is_empty() => {
-            image_name(name, namespace)?;
-            digest(it)?;
-            Ask::Referrers
+            let written = name.join("/");
+            Ask::Referrers(image_name(name, namespace)?, written, digest(it)?)
         }
         _ => {
             let message = "no such path; this registry knows manifests, blobs, tags, referrers";
@@ -183,7 +182,11 @@ mod tests {
                 Some("quay.example"),
                 Ask::Tags(name("quay.example", "a/b"), "a/b".into()),
             ),
-            (format!("/v2/x/referrers/{digest}/"), None, Ask::Referrers),
+            (
+                format!("/v2/x/referrers/{digest}/"),
+                None,
+                Ask::Referrers(name(hub, "library/x"), "x".into(), digest.clone()),
+            ),
             // The only part of a name is never a registry.
             (
                 "/v2/a.b/tags/list".into(),

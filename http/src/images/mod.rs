@@ -1,11 +1,12 @@
 //! The pull side of an image registry (OCI distribution-spec 1.1), answered from the log.
 //!
 //! Manifests and blobs are served as they were logged, whatever the client accepts: any other form
-//! would have another digest. Lists of referrers are empty: the log does not index which manifest
-//! another refers to.
+//! would have another digest.
 
 pub(crate) mod ask;
+mod referrers;
 mod serve;
 mod tags;
 
+pub(crate) use referrers::Subjects;
 pub(crate) use serve::serve;

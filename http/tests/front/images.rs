@@ -2,8 +2,9 @@
 
 use std::thread;
 
-use crate::kit::Site;
 use kogge::{ReadThrough, Sha256};
+
+use crate::kit::Site;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 

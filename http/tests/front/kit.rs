@@ -28,6 +28,32 @@ pub(crate) struct Site {
 impl Site {
     /// A node that builds what is asked for, or not.
     pub(crate) fn start(read_through: ReadThrough) -> Self {
+        Self::start_with(Network::StoredOrSolo, |config| {
+            config.read_through = read_through
+        })
+    }
+
+    /// A regular node in the network of this one, with this one as its peer, that gives up a fetch
+    /// without progress after `fetch_timeout`.
+    pub(crate) fn follow(&self, fetch_timeout: Duration) -> Self {
+        wait_until("listening", RESPONSE_TIMEOUT, || {
+            !self.node.status().listen.is_empty()
+        })
+        .unwrap();
+        let network = Network::Genesis(Box::new(self.node.genesis().clone()));
+        let follower = Self::start_with(network, |config| {
+            config.peers = self.node.status().listen;
+            config.limits.fetch_timeout = fetch_timeout;
+        });
+        wait_until("the same log", RESPONSE_TIMEOUT, || {
+            let log = follower.node.status().log;
+            log.state == "live" && log.size == self.node.log().size()
+        })
+        .unwrap();
+        follower
+    }
+
+    fn start_with(network: Network, set: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("upstream");
         std::fs::create_dir(&root).unwrap();
@@ -35,10 +61,10 @@ impl Site {
         let url = format!("http://127.0.0.1:{}", upstream.port);
         let mut config = Config::new(folder.path().join("data"));
         config.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
-        config.read_through = read_through;
         config.registries = [("docker.io".to_owned(), url.clone())].into();
         config.repositories = vec![url];
-        let node = block_on(Node::start(config, Network::StoredOrSolo)).unwrap();
+        set(&mut config);
+        let node = block_on(Node::start(config, network)).unwrap();
         let config = HttpConfig {
             address: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             ..HttpConfig::default()
@@ -87,6 +113,41 @@ impl Site {
             self.put(&format!("{base}/blobs/sha256:{digest}"), blob);
         }
         (manifest, layer)
+    }
+
+    /// Puts an artifact that refers to the manifest `subject`; gives its manifest.
+    pub(crate) fn put_artifact(
+        &self,
+        repository: &str,
+        artifact_type: &str,
+        subject: &[u8],
+    ) -> Vec<u8> {
+        let layer = format!("{artifact_type} of {}", Sha256::of(subject)).into_bytes();
+        let descriptor = |media_type: &str, bytes: &[u8]| {
+            json!({
+                "mediaType": media_type,
+                "digest": format!("sha256:{}", Sha256::of(bytes)),
+                "size": bytes.len(),
+            })
+        };
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "artifactType": artifact_type,
+            "config": descriptor("application/vnd.oci.empty.v1+json", b"{}"),
+            "layers": [descriptor("text/plain", &layer)],
+            "subject": descriptor("application/vnd.oci.image.manifest.v1+json", subject),
+            "annotations": {"example.by": "alice"},
+        });
+        let manifest = manifest.to_string().into_bytes();
+        let base = format!("v2/{repository}");
+        let digest = Sha256::of(&manifest);
+        self.put(&format!("{base}/manifests/sha256:{digest}"), &manifest);
+        for blob in [&b"{}"[..], &layer] {
+            let digest = Sha256::of(blob);
+            self.put(&format!("{base}/blobs/sha256:{digest}"), blob);
+        }
+        manifest
     }
 
     /// Puts a Maven version; gives the jar.

@@ -10,4 +10,5 @@ mod api;
 mod images;
 mod kit;
 mod maven;
+mod referrers;
 mod wire;

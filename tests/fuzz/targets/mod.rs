@@ -10,12 +10,15 @@ pub(crate) mod heap;
 mod chain;
 mod clock;
 mod dialer;
+mod disk;
 mod download;
 mod exchange;
+mod frames;
 mod groups;
 mod log;
 mod messages;
 mod package;
+mod request;
 mod sync;
 
 #[cfg(test)]
@@ -61,6 +64,24 @@ const BLOCK: Heap = Heap {
 const DOCUMENT: Heap = Heap {
     per_byte: 64,
     fixed: 64 * KIB,
+};
+
+/// Messages grow in steps of 64 KiB, and are read twice.
+const FRAMES: Heap = Heap {
+    per_byte: 16,
+    fixed: 256 * KIB,
+};
+
+/// A path of many empty words, each in several forms; paths are at most 2 KiB long.
+const REQUEST: Heap = Heap {
+    per_byte: 64,
+    fixed: 256 * KIB,
+};
+
+/// The set of the groups of the largest artifact takes 2 MiB, and as ranges 16 bytes for each bit.
+const GROUPS: Heap = Heap {
+    per_byte: 512,
+    fixed: 5 * KIB * KIB,
 };
 
 /// Machines and what is built around them: a chain, artifacts, a model.
@@ -115,6 +136,10 @@ pub(crate) const ALL: &[Target] = &[
     target("download", download::download, MACHINE, 2_000),
     target("syncing", sync::syncing, MACHINE, 1_000),
     target("dialer", dialer::dialer, MACHINE, 2_000),
+    target("frames", frames::frames, FRAMES, 10_000),
+    target("request", request::request, REQUEST, 10_000),
+    target("row", disk::row, GROUPS, 20_000),
+    target("journal", disk::journal, MACHINE, 5_000),
 ];
 
 /// Runs `target` on `bytes`.

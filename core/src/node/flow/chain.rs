@@ -118,6 +118,7 @@ impl<V: Vault> Engine<V> {
         self.builds(now, wall, build::Input::MembersChanged(members.clone()));
         self.pool_members(now, wall, members.clone());
         self.dial_members(now, &members);
+        self.part_from_strangers(now, wall);
         self.out.push(Effect::Members(members));
     }
 

@@ -21,7 +21,9 @@ impl<V: Vault> Engine<V> {
         dialled: Option<(u64, String)>,
     ) {
         self.dial(now, peers::Input::Connected { peer, dialled });
-        let refuse = self.scores.ban(now, &peer).map(|_| Reason::Banned);
+        let is_welcome = self.admit.admits(&peer, self.chain.members());
+        let banned = self.scores.ban(now, &peer).map(|_| Reason::Banned);
+        let refuse = banned.or((!is_welcome).then_some(Reason::NotAuthorized));
         self.hello(now, wall, hello::Input::Connected { peer, refuse });
     }
 
@@ -66,6 +68,19 @@ impl<V: Vault> Engine<V> {
             .filter(|it| is_member && *it != self.me);
         let members = others.collect();
         self.dial(now, peers::Input::Members { members });
+    }
+
+    /// A closed node parts from those that are authorized no longer.
+    pub(super) fn part_from_strangers(&mut self, now: Time, wall: WallTime) {
+        let members = self.chain.members();
+        let admitted = self.admitted.keys().copied();
+        let strangers: Vec<NodeId> = admitted
+            .filter(|it| !self.admit.admits(it, members))
+            .collect();
+        let reason = Reason::NotAuthorized;
+        for peer in strangers {
+            self.hello(now, wall, hello::Input::Unwanted { peer, reason });
+        }
     }
 
     /// A frame that a connected peer sent.

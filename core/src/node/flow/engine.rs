@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::base::{BlockId, NodeId, Time, WallTime};
+use crate::node::admit::Admit;
 use crate::node::flow::connect::Admitted;
 use crate::node::flow::interface::{Effect, Input, Setup, Snapshot, Vault};
 use crate::node::flow::recent::Recent;
@@ -38,6 +39,7 @@ pub struct Engine<V> {
     pub(super) to_apply: VecDeque<(NodeId, Decided)>,
     pub(super) is_applying: bool,
     pub(super) hello: Handshakes,
+    pub(super) admit: Admit,
     pub(super) admitted: BTreeMap<NodeId, Admitted>,
     pub(super) dialer: Dialer,
     pub(super) scores: Scores,
@@ -107,6 +109,7 @@ impl<V: Vault> Engine<V> {
             me,
             origin: genesis.origin.clone(),
             hello: Handshakes::new(local, setup.seed),
+            admit: setup.admit,
             admitted: BTreeMap::new(),
             dialer: Dialer::new(dial_config, setup.book, setup.seed),
             scores: Scores::default(),
@@ -301,6 +304,7 @@ impl<V: Vault> Engine<V> {
             progress: self.sync.progress(now),
             deciding: self.deciding,
             has_work: self.has_work(),
+            waiting: (self.pool.len(), self.pool.bytes()),
             admitted: self
                 .admitted
                 .iter()

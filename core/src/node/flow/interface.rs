@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::base::NodeId;
 use crate::net::{GossipId, Protocol, Topic};
+use crate::node::admit::Admit;
 use crate::node::event::Event;
 use crate::proto::build::{self, BuildId, BuildSpec, BuildStatus, Built, Failure};
 use crate::proto::chain::{
@@ -46,6 +47,8 @@ pub struct Setup {
     pub seeds: Vec<Seed>,
     /// Where to fetch bootstrap documents.
     pub bootstrap_urls: Vec<String>,
+    /// Who is admitted.
+    pub admit: Admit,
     /// Addresses remembered from earlier runs.
     pub book: Book,
     /// Name and version of the program.
@@ -276,6 +279,8 @@ pub struct Snapshot {
     pub deciding: Option<u64>,
     /// Whether entries wait for a block.
     pub has_work: bool,
+    /// Groups of entries that wait for attestations or a block, and their bytes.
+    pub waiting: (usize, usize),
     /// Admitted peers and their heights.
     pub admitted: Vec<(NodeId, u64)>,
 }

@@ -8,6 +8,12 @@
 //! pkg:docker/library/alpine@sha256:<manifest>   manifest/<hex>.json, config/<hex>.json, layer/<hex> …
 //! ```
 //!
+//! A manifest that is no image but refers to one (a signature, an SBOM, an attestation: OCI
+//! image-spec 1.1, "Guidelines for Artifact Usage") is a package like any other. It is fetched when
+//! it is asked for by its digest, or by a tag, such as the `sha256-<hex>` under which older upstreams
+//! list what refers to `<hex>`. It never comes along with the image: anybody may add one at any time, so
+//! nodes would not agree on what belongs to the image.
+//!
 //! `<hex>` is the SHA-256 of the file, by which clients ask for it. A layer that two images share
 //! is a file of both packages, with the same digests; it is fetched and stored once.
 

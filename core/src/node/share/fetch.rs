@@ -71,8 +71,12 @@ pub(crate) async fn drive(hub: Arc<Hub>, arrival: Arc<Arrival>, key: [u8; 32], h
     let end = Driver::new(hub.clone(), arrival.clone(), key, hints)
         .run()
         .await;
-    if let Err(error) = &end {
-        tracing::info!(%root, %error, "download failed");
+    match &end {
+        Ok(()) => hub.peers.tally.fetched.add(1),
+        Err(error) => {
+            hub.peers.tally.fetches_failed.add(1);
+            tracing::info!(%root, %error, "download failed");
+        }
     }
     hub.over(&root);
     arrival.close(end);

@@ -1,7 +1,6 @@
 //! The lanes of this node, the downloads that run, and what peers gave and got.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_channel::Sender;
@@ -19,6 +18,7 @@ use crate::node::share::lane::{self, COMMANDS_MAX, Command};
 use crate::node::share::server::Server;
 use crate::node::share::{fetch, serve};
 use crate::node::status::TransferStatus;
+use crate::node::tally::Tally;
 use crate::proto::exchange::arrival::Fault;
 use crate::proto::exchange::message::Want;
 use crate::proto::exchange::presence::Presence;
@@ -39,11 +39,7 @@ pub(crate) struct Peers {
     clock: Clock,
     /// `None` without a limit.
     down: Option<Mutex<Budget<NodeId>>>,
-    received: AtomicU64,
-    sent: AtomicU64,
-    upstream: AtomicU64,
-    bad_proofs: AtomicU64,
-    spurious: AtomicU64,
+    pub(crate) tally: Tally,
     by_peer: Mutex<BTreeMap<NodeId, (u64, u64)>>,
     /// Provable faults go to the loop, which bans.
     faults: Sender<(NodeId, String)>,
@@ -55,11 +51,7 @@ impl Peers {
         Self {
             clock,
             down: limits.download.map(|it| Mutex::new(budget(it))),
-            received: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
-            upstream: AtomicU64::new(0),
-            bad_proofs: AtomicU64::new(0),
-            spurious: AtomicU64::new(0),
+            tally: Tally::default(),
             by_peer: Mutex::default(),
             faults,
         }
@@ -89,17 +81,17 @@ impl Peers {
     }
 
     pub(crate) fn received(&self, peer: &NodeId, bytes: u64) {
-        self.received.fetch_add(bytes, Ordering::Relaxed);
+        self.tally.received.add(bytes);
         self.count(peer, |it| it.0 += bytes);
     }
 
     pub(crate) fn sent(&self, peer: &NodeId, bytes: u64) {
-        self.sent.fetch_add(bytes, Ordering::Relaxed);
+        self.tally.sent.add(bytes);
         self.count(peer, |it| it.1 += bytes);
     }
 
     pub(crate) fn took_upstream(&self, bytes: u64) {
-        self.upstream.fetch_add(bytes, Ordering::Relaxed);
+        self.tally.upstream.add(bytes);
     }
 
     fn count(&self, peer: &NodeId, add: impl FnOnce(&mut (u64, u64))) {
@@ -121,10 +113,10 @@ impl Peers {
                 refused: Refused::Trailing,
                 ..
             }
-            | Fault::Unrequested { .. } => &self.spurious,
-            _ => &self.bad_proofs,
+            | Fault::Unrequested { .. } => &self.tally.spurious,
+            _ => &self.tally.bad_proofs,
         };
-        counter.fetch_add(1, Ordering::Relaxed);
+        counter.add(1);
         self.fault(*peer, format!("exchange: {fault}"));
     }
 
@@ -135,11 +127,11 @@ impl Peers {
 
     pub(crate) fn status(&self) -> TransferStatus {
         TransferStatus {
-            received: self.received.load(Ordering::Relaxed),
-            sent: self.sent.load(Ordering::Relaxed),
-            upstream: self.upstream.load(Ordering::Relaxed),
-            bad_proofs: self.bad_proofs.load(Ordering::Relaxed),
-            spurious: self.spurious.load(Ordering::Relaxed),
+            received: self.tally.received.count(),
+            sent: self.tally.sent.count(),
+            upstream: self.tally.upstream.count(),
+            bad_proofs: self.tally.bad_proofs.count(),
+            spurious: self.tally.spurious.count(),
         }
     }
 }
@@ -338,6 +330,11 @@ impl Hub {
         self.tasks
             .spawn(async move { fetch::drive(hub, it, key, hints).await });
         Ok(Some(arrival))
+    }
+
+    /// Downloads that run.
+    pub(crate) fn downloads(&self) -> usize {
+        self.state().downloads.len()
     }
 
     /// The download is over.

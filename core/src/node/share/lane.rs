@@ -337,6 +337,7 @@ impl<W: AsyncWrite + Unpin> Lane<W> {
             open.pieces = pieces; // Proof alone: it is written with what it proves.
             return;
         };
+        let count = groups.len() as u64;
         let (id, groups, to) = (open.id, *first..*last + 1, open.report.clone());
         let (arrival, pool) = (open.arrival.clone(), self.pool.clone());
         let (peer, peers) = (self.peer, self.peers.clone());
@@ -346,6 +347,7 @@ impl<W: AsyncWrite + Unpin> Lane<W> {
             let report = match written {
                 Ok(Ok(fresh)) => {
                     peers.received(&peer, bytes);
+                    peers.tally.groups.add(count);
                     Report::Arrived { id, groups, fresh }
                 }
                 Ok(Err(error)) => disk(error.to_string()),

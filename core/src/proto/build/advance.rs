@@ -291,6 +291,7 @@ impl Builds {
         let Some(record) = self.builds.get_mut(&id).filter(|it| it.state != state) else {
             return;
         };
+        self.ended.committed += u64::from(!matches!(record.state, State::Committed { .. }));
         record.state = state;
         record.ended = Some(now);
         let said = record.reports.get(&own).map(|it| it.outcome.is_final());
@@ -332,6 +333,7 @@ impl Builds {
         };
         record.state = State::Failed(reason);
         record.ended = Some(now);
+        self.ended.failed += 1;
         self.cancel(id, out);
         self.changed(id);
     }

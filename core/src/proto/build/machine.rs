@@ -19,7 +19,7 @@ use crate::proto::build::interface::{Config, Effect, Input, Judgement, Part, Ref
 use crate::proto::build::message::{BuildMessage, BuildRequest, Report};
 use crate::proto::build::record::{Local, Pending, Record};
 use crate::proto::build::spec::{BuildId, BuildSpec};
-use crate::proto::build::status::{BuildStatus, State};
+use crate::proto::build::status::{BuildStatus, Census, State};
 use crate::proto::chain::member::MemberSet;
 
 /// Most builds that a node remembers, finished ones included. At the limit the finished build that
@@ -79,6 +79,8 @@ pub struct Builds {
     orphans: BoundedQueue<Report>,
     /// The second, and the answers given in it.
     answers: (u64, u32),
+    /// Counts the builds that ended.
+    pub(crate) ended: Census,
 }
 
 impl Builds {
@@ -92,6 +94,7 @@ impl Builds {
             changed: BTreeSet::new(),
             orphans: BoundedQueue::new(ORPHANS_MAX),
             answers: (0, 0),
+            ended: Census::default(),
         }
     }
 
@@ -110,9 +113,18 @@ impl Builds {
         self.unfinished().map(|it| it.pending(&self.config.node))
     }
 
-    /// How many builds are not finished.
-    pub fn unfinished_len(&self) -> usize {
-        self.unfinished().count()
+    /// How many builds stand where.
+    pub fn census(&self) -> Census {
+        let mut census = self.ended;
+        for record in self.builds.values() {
+            match record.state {
+                State::Requested => census.requested += 1,
+                State::Running | State::Attested { .. } => census.running += 1,
+                State::Agreed { .. } => census.agreed += 1,
+                State::Committed { .. } | State::Failed(_) => (),
+            }
+        }
+        census
     }
 
     /// Takes an input. `wall` goes into messages and attestations and decides nothing here.

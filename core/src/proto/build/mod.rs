@@ -28,5 +28,5 @@ pub use message::{BuildMessage, BuildRequest, MessageError, Report};
 pub use outcome::{Attested, Failure, FailureCode, FileDigest, Outcome, ShortDigest};
 pub use record::Pending;
 pub use spec::{BuildId, BuildSpec, Docker, Maven, Reference, SpecError};
-pub use status::{BuildStatus, NodeStatus, State};
+pub use status::{BuildStatus, Census, NodeStatus, State};
 pub use verdict::{Difference, Reason};

@@ -56,6 +56,28 @@ impl fmt::Display for State {
     }
 }
 
+/// How many builds stand where.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Census {
+    /// Builds that no authorized node has answered yet.
+    pub requested: usize,
+    /// Builds that authorized nodes work on, with or without a first result.
+    pub running: usize,
+    /// Builds that wait for a block.
+    pub agreed: usize,
+    /// Builds that were committed since the start.
+    pub committed: u64,
+    /// Attempts that failed since the start.
+    pub failed: u64,
+}
+
+impl Census {
+    /// Builds that are not finished.
+    pub const fn open(&self) -> usize {
+        self.requested + self.running + self.agreed
+    }
+}
+
 /// How a build stands on this node.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BuildStatus {

@@ -61,6 +61,13 @@ pub enum Input {
         /// What.
         message: Message,
     },
+    /// A peer that took part so far is not wanted any longer.
+    Unwanted {
+        /// Who.
+        peer: NodeId,
+        /// Why.
+        reason: Reason,
+    },
     /// Bytes arrived that are no message.
     Malformed {
         /// From whom.
@@ -187,6 +194,7 @@ impl Handshakes {
                 }
                 Message::Tip(tip) => self.tip(chain, peer, tip, out),
             },
+            Input::Unwanted { peer, reason } => self.refuse(peer, reason, out),
             Input::Malformed { peer } => self.refuse(peer, Reason::Malformed, out),
             Input::Disconnected { peer } => {
                 self.peers.remove(&peer);

@@ -44,9 +44,9 @@ pub enum Reason {
     #[n(6)]
     #[error("the peer is banned")]
     Banned,
-    /// Only authorized nodes are welcome here.
+    /// Only authorized nodes, and those that the owner lists, are welcome here.
     #[n(7)]
-    #[error("only authorized nodes are admitted here")]
+    #[error("only authorized and listed nodes are admitted")]
     NotAuthorized,
     /// A message that breaks the format or its limits, or contradicts itself.
     #[n(8)]

@@ -340,3 +340,14 @@ fn messages_outside_a_handshake_have_no_effect() {
     let malformed = Input::Malformed { peer: EVE };
     assert_eq!(apply(&mut alice, chain(4), Time::ZERO, malformed), vec![]);
 }
+
+#[test]
+fn a_peer_that_is_not_wanted_any_longer_learns_why() {
+    let mut alice = admitted(4, tip(4, 4));
+    let reason = Reason::NotAuthorized;
+    let unwanted = || Input::Unwanted { peer: EVE, reason };
+    let effects = apply(&mut alice, chain(4), Time::ZERO, unwanted());
+    assert_eq!(effects, refusal(EVE, reason));
+    assert!(!alice.is_admitted(&EVE));
+    assert_eq!(apply(&mut alice, chain(4), Time::ZERO, unwanted()), vec![]);
+}

@@ -178,9 +178,11 @@ impl Document {
         })
     }
 
-    /// The type of the artifact in a list of referrers: its own, else that of its configuration.
+    /// The type of the artifact in a list of referrers: its own, else that of its configuration. An
+    /// empty one is none (OCI distribution-spec 1.1, "Listing Referrers").
     pub fn artifact_type(&self) -> Option<&str> {
-        match (&self.artifact_type, &self.content) {
+        let stated = self.artifact_type.as_deref().filter(|it| !it.is_empty());
+        match (stated, &self.content) {
             (Some(stated), _) => Some(stated),
             (None, Content::Image { config, .. }) => Some(&config.media_type),
             (None, Content::Index(_)) => None,

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use kogge::Config;
 use kogge::node::config::read_text;
+use kogge::{Admit, Config};
 use kogge_http::HttpConfig;
 use serde_json::{Value, json};
 
@@ -62,6 +62,10 @@ fn values(config: &Config, http: &HttpConfig) -> Value {
         "listen": config.listen,
         "peers": config.peers,
         "bootstrap_urls": config.bootstrap_urls,
+        "network": match &config.admit {
+            Admit::All => json!({"admit": "all"}),
+            Admit::Listed(nodes) => json!({"admit": "listed", "nodes": nodes}),
+        },
         "read_through": config.read_through,
         "limits": {
             "upload_bytes_per_s": limits.upload,
@@ -92,6 +96,11 @@ fn render(config: &Config, http: &HttpConfig, file: &str) -> String {
     fields.add("listen", list(&config.listen, "nowhere"));
     fields.add("peers", list(&config.peers, "none"));
     fields.add("bootstrap_urls", list(&config.bootstrap_urls, "none"));
+    let admitted = match &config.admit {
+        Admit::All => "anybody".to_owned(),
+        Admit::Listed(nodes) => format!("authorized nodes and {} listed ones", nodes.len()),
+    };
+    fields.add("admitted", admitted);
     fields.add(
         "read_through",
         format!("{:?}", config.read_through).to_lowercase(),

@@ -178,6 +178,68 @@ fn an_index_brings_every_platform_as_a_package_of_its_own() {
     assert_eq!(bench.memory.len(), content.0.len() - 1, "all but the tag");
 }
 
+/// A signature of `subject`: the empty object is its configuration and a layer, as image-spec 1.1
+/// wants it of artifacts without content.
+fn signature(shelf: &mut Shelf, subject: &Value) -> Value {
+    let empty = shelf.blob("application/vnd.oci.empty.v1+json", b"{}");
+    let layer = shelf.blob("application/vnd.example.signature+text", b"signed: alice");
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "artifactType": "application/vnd.example.signature",
+        "config": empty,
+        "layers": [empty, layer],
+        "subject": subject,
+    });
+    shelf.document(OCI_MANIFEST, &manifest)
+}
+
+#[test]
+fn a_signature_is_a_package_that_comes_when_it_is_asked_for() {
+    let mut shelf = Shelf::default();
+    let image = shelf.manifest(b"{\"architecture\":\"amd64\"}", &[]);
+    shelf.tag("1.0", &image);
+    let signature = signature(&mut shelf, &image);
+    let list = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [signature]});
+    let list = shelf.document(OCI_INDEX, &list);
+    let tag = digest_of(&image).replace(':', "-");
+    shelf.tag(&tag, &list);
+    let server = serve(shelf);
+
+    let outcome = fetch(&server, digest_of(&signature), &[], &Bench::default()).unwrap();
+    let files = |outcome: &Outcome, at: usize| -> Vec<_> {
+        let files = outcome.packages[at].files.iter();
+        files
+            .map(|it| {
+                (
+                    it.file.split('/').next().unwrap().to_owned(),
+                    it.media_type.clone(),
+                )
+            })
+            .collect()
+    };
+    let empty = || "application/vnd.oci.empty.v1+json".to_owned();
+    let mut expected = vec![
+        ("config".to_owned(), empty()),
+        ("layer".into(), empty()),
+        (
+            "layer".into(),
+            "application/vnd.example.signature+text".into(),
+        ),
+        ("manifest".into(), OCI_MANIFEST.into()),
+    ];
+    let mut got = files(&outcome, 0);
+    got.sort();
+    expected.sort();
+    assert_eq!(got, expected);
+
+    // The list under the old tag leads to it; the image does not.
+    let listed = fetch(&server, &tag, &[], &Bench::default()).unwrap();
+    assert_eq!(listed.packages[1], outcome.packages[0]);
+    let image = fetch(&server, "1.0", &[], &Bench::default()).unwrap();
+    assert_eq!(image.packages.len(), 1);
+}
+
 #[test]
 fn chosen_platforms_are_the_same_packages_as_all_of_them() {
     let mut shelf = Shelf::default();

@@ -1,69 +1,23 @@
-//! A network of real nodes in one process, over real sockets, with real upstreams.
+//! Networks of real nodes in one process, over real sockets, with real upstreams.
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
-use std::path::Path;
+mod kit;
+mod links;
+mod metrics;
+mod relay;
+
 use std::time::Duration;
 
 use futures_lite::future::block_on;
-use kogge::node::keys;
-use kogge::{BuildSpec, Config, Genesis, Network, Node, Params, WallTime};
-use kogge_testkit::proxy::Server;
+use kogge::{BuildSpec, Node};
 use kogge_testkit::run::wait_until;
 
-/// How long a build or a catch-up may take on a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::kit::{LIMIT, genesis, repository, start};
 
 /// How long a checkpoint of the same log may take: seconds even on a busy machine, and far less
 /// than the next round of signatures, which would bring one to who missed the first.
 const CHECKPOINT_LIMIT: Duration = Duration::from_secs(15);
-
-/// A static Maven repository with one package.
-fn repository(root: &Path) -> Server {
-    let folder = root.join("org/example/lib/1.0");
-    std::fs::create_dir_all(&folder).unwrap();
-    let pom = "<project><modelVersion>4.0.0</modelVersion><groupId>org.example</groupId>\
-               <artifactId>lib</artifactId><version>1.0</version></project>";
-    std::fs::write(folder.join("lib-1.0.pom"), pom).unwrap();
-    let jar: Vec<u8> = (0..3_000_000_u32).flat_map(|it| it.to_le_bytes()).collect();
-    std::fs::write(folder.join("lib-1.0.jar"), jar).unwrap();
-    Server::files(root.to_owned()).unwrap()
-}
-
-fn genesis(folder: &Path, count: usize) -> Genesis {
-    let card = |at: usize| {
-        let data = folder.join(format!("a{at}"));
-        std::fs::create_dir_all(&data).unwrap();
-        keys::load_or_create(&data)
-            .unwrap()
-            .card(&format!("node-{at}"))
-    };
-    Genesis {
-        version: 1,
-        name: "test".into(),
-        origin: "kogge.test/log".into(),
-        time: WallTime::from_millis(1_790_000_000_000),
-        members: (0..count).map(card).collect(),
-        params: Params {
-            block_interval_min_ms: 0,
-            ..Params::default()
-        },
-    }
-}
-
-fn start(folder: &Path, genesis: &Genesis, upstream: &str, peers: &[&Node]) -> Node {
-    let mut config = Config::new(folder);
-    config.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
-    config.peers = peers.iter().flat_map(|it| it.status().listen).collect();
-    config.repositories = vec![upstream.into()];
-    let node = block_on(Node::start(
-        config,
-        Network::Genesis(Box::new(genesis.clone())),
-    ))
-    .unwrap();
-    wait_until("listening", LIMIT, || !node.status().listen.is_empty()).unwrap();
-    node
-}
 
 #[test]
 fn four_authorized_nodes_agree_and_regular_nodes_share() {
