@@ -6,10 +6,11 @@
 //! staging/abcd….part      an artifact being received: see `staging.rs`
 //! ```
 //!
-//! The record in the database is what counts: it is committed after the file is durable under its
-//! final name, and removed before the file. A file without a record is garbage.
+//! All folders are made when the store is. The record in the database is what counts: it is
+//! committed after the file is durable under its final name, and removed before the file. A file
+//! without a record is garbage.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use heed::RwTxn;
@@ -83,8 +84,7 @@ impl Blobs {
         let (folder, staging) = (env.dir().join("blobs"), env.dir().join("staging"));
         env.disk().create_folder(&folder)?;
         env.disk().create_folder(&staging)?;
-        // A crash may have come between making a folder for artifacts and the sync of its name.
-        env.disk().sync_folder("folder", &folder)?;
+        make_homes(env.disk(), &folder)?;
         Ok(Self(Arc::new(Inner {
             env: Arc::clone(env),
             tables,
@@ -260,6 +260,17 @@ impl Blobs {
             .writer
             .write(0, move |txn| tables.write_touches(txn, &touches))
     }
+}
+
+/// Makes the folders of artifacts and their names durable. Made when the first artifact needs it, a
+/// folder would be there for the next artifact before its name is durable, so that one could be
+/// recorded and lost.
+fn make_homes(disk: &Disk, folder: &Path) -> Result<(), StoreError> {
+    for byte in 0..=u8::MAX {
+        disk::make_private_folder(&folder.join(format!("{byte:02x}")))?;
+    }
+    // Always: a crash may have come between making one and the sync.
+    disk.sync_folder("folder", folder)
 }
 
 fn info(blake3: Blake3, record: &BlobRecord) -> BlobInfo {
