@@ -18,6 +18,7 @@ pub mod log;
 pub(crate) mod pending;
 pub(crate) mod perform;
 pub mod pipeline;
+pub(crate) mod providers;
 pub(crate) mod run;
 pub mod share;
 pub(crate) mod shared;

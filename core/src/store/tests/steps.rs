@@ -283,6 +283,7 @@ fn every_kind_of_step_is_taken_and_every_part_is_known() {
         "Allocate(\"blob\")",
         "Commit(\"index\")",
         "Commit(\"log\")",
+        "Commit(\"providers\")",
         "Rename(\"blob\")",
         "Rename(\"schema\")",
         "Rename(\"signed\")",
