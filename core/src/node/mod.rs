@@ -5,6 +5,7 @@
 //! [`pipeline`]s.
 
 pub mod artifact;
+pub(crate) mod attested;
 pub(crate) mod builder;
 pub mod clock;
 pub mod config;

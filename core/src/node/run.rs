@@ -133,10 +133,14 @@ impl Loop {
                 }
                 Turn::Command(command) => self.command(command),
                 Turn::Internal(Internal::Input(input)) => {
-                    if let Input::BuildDone { id, run, .. } = &input {
-                        self.builder.done(*id, *run);
-                    }
+                    let done = match &input {
+                        Input::BuildDone { id, run, .. } => Some((*id, *run)),
+                        _ => None,
+                    };
                     self.engine.handle(now, wall, input);
+                    if let Some((id, run)) = done {
+                        self.pipeline_ended(id, run);
+                    }
                 }
                 Turn::Internal(Internal::StoreFailed(error)) => return Err(error.to_string()),
                 Turn::Fault(peer, reason) => {
@@ -330,6 +334,14 @@ impl Loop {
         let addresses: Vec<String> = self.listening.iter().map(Multiaddr::to_string).collect();
         self.shared.listening(&addresses);
         Input::Listening(addresses)
+    }
+
+    fn pipeline_ended(&mut self, id: BuildId, run: u64) {
+        self.builder.done(id, run);
+        let status = self.engine.builds_machine().status(&id);
+        if status.is_none_or(|it| it.state.is_final()) {
+            self.builder.over(&id);
+        }
     }
 
     fn publish_status(&self) {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::base::{ChainId, codec};
 use crate::net::{Net, ProviderStore, Spawn};
-use crate::node::builder::Builder;
+use crate::node::attested;
+use crate::node::builder::{self, Builder};
 use crate::node::clock::Clock;
 use crate::node::config::{Config, ConfigError};
 use crate::node::dials::Dials;
@@ -182,6 +183,8 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         news: news.clone(),
     });
     keep::watch(&store, news.clone());
+    let attested = attested::watch(&store, keys.id());
+    attested.authorize(state.members().by_node(&keys.id()).is_some());
     let keeper = Keeper {
         store: store.clone(),
         pool: pool.clone(),
@@ -214,15 +217,16 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         clock.now(),
         clock.wall(),
     );
-    let builder = Builder::new(
-        config.clone(),
-        pool.clone(),
-        store.clone(),
+    let builder = Builder::new(builder::Parts {
+        config: config.clone(),
+        pool: pool.clone(),
+        store: store.clone(),
         peers,
         clock,
-        internal.0.clone(),
+        reply: internal.0.clone(),
         news,
-    );
+        attested,
+    });
     let run = Loop {
         engine,
         net,

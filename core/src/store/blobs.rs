@@ -20,7 +20,7 @@ use crate::store::blob::{Blob, Lease};
 use crate::store::disk::{self, Disk};
 use crate::store::env::Environment;
 use crate::store::error::StoreError;
-use crate::store::quota::{Claim, Ledger, Stat};
+use crate::store::quota::{Claim, Fate, Ledger, Stat};
 use crate::store::record::BlobRecord;
 use crate::store::tables::LogTables;
 use crate::store::writer::Writer;
@@ -69,9 +69,12 @@ pub(crate) struct Inner {
     eviction: Mutex<()>,
     pub(crate) unnamed: std::sync::atomic::AtomicU64,
     removed: OnceLock<Observer>,
+    judge: OnceLock<Judge>,
 }
 
 type Observer = Box<dyn Fn(&[Blake3]) + Send + Sync>;
+
+type Judge = Box<dyn Fn(&Blake3) -> Fate + Send + Sync>;
 
 impl Blobs {
     pub(crate) fn new(
@@ -98,7 +101,14 @@ impl Blobs {
             eviction: Mutex::new(()),
             unnamed: std::sync::atomic::AtomicU64::new(0),
             removed: OnceLock::new(),
+            judge: OnceLock::new(),
         })))
+    }
+
+    /// Asks `judge` about each artifact that would be evicted, on the thread that makes room; it may
+    /// read the log. Only the first judge is heard; without one all are evicted.
+    pub fn on_evict(&self, judge: impl Fn(&Blake3) -> Fate + Send + Sync + 'static) {
+        let _ = self.0.judge.set(Box::new(judge));
     }
 
     /// Calls `observer` with artifacts that were removed, by whatever cause, on the thread that
@@ -215,22 +225,7 @@ impl Blobs {
     ///
     /// [`StoreError`] if the record cannot be written.
     pub fn set_pinned(&self, blake3: &Blake3, is_pinned: bool) -> Result<bool, StoreError> {
-        let (tables, digest) = (self.0.tables, *blake3);
-        let change = self.0.writer.write(64, move |txn| {
-            let Some(before) = tables.blob_record(txn, &digest)? else {
-                return Ok(None);
-            };
-            let after = BlobRecord {
-                is_pinned,
-                ..before
-            };
-            tables.blob.put(txn, &digest.0, &codec::encode(&after))?;
-            Ok(Some((before, after)))
-        })?;
-        if let Some((before, after)) = &change {
-            self.0.ledger().repin(before, after);
-        }
-        Ok(change.is_some())
+        Ok(self.0.set_pinned(vec![*blake3], is_pinned)? != 0)
     }
 
     /// Stored artifacts that follow `after` in the order of their digests, at most
@@ -318,6 +313,30 @@ impl Inner {
             .collect()
     }
 
+    /// Pins or unpins artifacts in one transaction; returns how many of them are stored.
+    fn set_pinned(&self, digests: Vec<Blake3>, is_pinned: bool) -> Result<usize, StoreError> {
+        let tables = self.tables;
+        let changes = self.writer.write(0, move |txn| {
+            let mut changes = Vec::new();
+            for digest in &digests {
+                let Some(before) = tables.blob_record(txn, digest)? else {
+                    continue;
+                };
+                let after = BlobRecord {
+                    is_pinned,
+                    ..before
+                };
+                tables.blob.put(txn, &digest.0, &codec::encode(&after))?;
+                changes.push((before, after));
+            }
+            Ok(changes)
+        })?;
+        for (before, after) in &changes {
+            self.ledger().repin(before, after);
+        }
+        Ok(changes.len())
+    }
+
     /// Removes artifacts that this task has claimed: the records, then the files. Those pinned
     /// stay unless `even_pinned`. Returns the bytes that became free.
     pub(crate) fn remove_claimed(
@@ -381,7 +400,7 @@ impl Inner {
     }
 
     fn evict(&self, excess: u64) -> Result<(), StoreError> {
-        let mut freed = 0;
+        let (mut freed, mut pins) = (0, Vec::new());
         let mut order = self.eviction_order()?.into_iter().peekable();
         while freed < excess && order.peek().is_some() {
             let (mut batch, mut expected) = (Vec::new(), 0);
@@ -389,10 +408,22 @@ impl Inner {
                 let Some((_, digest, weight)) = order.next() else {
                     break;
                 };
-                if self.ledger().claim_unread(digest) {
+                if !self.ledger().claim_unread(digest) {
+                    continue;
+                }
+                // Asked after the claim: whoever wants it to stay from now on cannot open it.
+                let fate = self.judge.get().map_or(Fate::Evict, |it| it(&digest));
+                if fate == Fate::Evict {
                     batch.push(digest);
                     expected += weight;
+                    continue;
                 }
+                self.unclaim(&digest);
+                pins.extend((fate == Fate::Pin).then_some(digest));
+            }
+            // The next search for room does not ask about them again.
+            if !pins.is_empty() {
+                self.set_pinned(std::mem::take(&mut pins), true)?;
             }
             let result = self.remove_claimed(batch.clone(), false);
             let mut ledger = self.ledger();

@@ -42,7 +42,7 @@ pub use find::{Found, Page, Row};
 pub use index::{Index, IndexStatus};
 pub use meta::{Meta, MetaRow};
 pub use providers::Providers;
-pub use quota::Stat;
+pub use quota::{Fate, Stat};
 pub use record::{ARTIFACT_BYTES_MAX, GROUP_BYTES, INLINE_BYTES_MAX};
 pub use recover::{Options, Recovery, Store};
 pub use signed::SignedHead;
