@@ -184,8 +184,27 @@ impl Builder {
     pub(crate) async fn save(&self, pending: Vec<build::Pending>) {
         if self.unsaved.put(pending) {
             let (store, unsaved) = (self.store.clone(), self.unsaved.clone());
-            self.pool.detach(move || unsaved.write(&store)).await;
+            let write = move || {
+                if let Err(error) = unsaved.write(&store) {
+                    tracing::warn!(%error, "unfinished builds were not saved");
+                }
+            };
+            self.pool.detach(write).await;
         }
+    }
+
+    /// Saves unfinished builds, and returns when they are durable.
+    ///
+    /// # Errors
+    ///
+    /// Why they are not.
+    pub(crate) async fn save_now(&self, pending: Vec<build::Pending>) -> Result<(), String> {
+        self.unsaved.put(pending);
+        let (store, unsaved) = (self.store.clone(), self.unsaved.clone());
+        let saved = self.pool.run(move || unsaved.write(&store)).await;
+        saved
+            .map_err(|error| error.to_string())?
+            .map_err(|error| format!("unfinished builds: {error}"))
     }
 
     fn tools(&self) -> impl FnOnce() -> Result<Arc<Tools>, PipelineError> + Send + use<> {

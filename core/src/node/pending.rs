@@ -12,12 +12,21 @@ const BUILDS: &str = "builds";
 const CHANGES: &str = "changes";
 
 /// Unfinished builds on their way to the store, one list at a time.
-#[derive(Default)]
 pub(crate) struct Unsaved {
     /// The newest list that waits.
     waiting: Mutex<Option<Vec<build::Pending>>>,
-    /// Held while a list is taken and written, so that an older one is never written last.
-    writing: Mutex<()>,
+    /// Held while a list is taken and written, so that an older one is never written last. How the
+    /// last write ended.
+    writing: Mutex<Result<(), StoreError>>,
+}
+
+impl Default for Unsaved {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            writing: Mutex::new(Ok(())),
+        }
+    }
 }
 
 impl Unsaved {
@@ -27,15 +36,19 @@ impl Unsaved {
         lock(&self.waiting).replace(pending).is_none()
     }
 
-    /// Writes the list that waits. Blocks on the disk.
-    pub(crate) fn write(&self, store: &Store) {
-        let _one_at_a_time = lock(&self.writing);
-        let Some(pending) = lock(&self.waiting).take() else {
-            return;
-        };
-        if let Err(error) = save_builds(store, pending) {
-            tracing::warn!(%error, "unfinished builds were not saved");
+    /// Writes the list that waits, and returns when it, or a newer one, is durable. Blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the disk refuses; the list is dropped.
+    pub(crate) fn write(&self, store: &Store) -> Result<(), StoreError> {
+        let mut last = lock(&self.writing);
+        // If none waits, another writer has taken it: how that ended is the answer.
+        if let Some(pending) = lock(&self.waiting).take() {
+            *last = save_builds(store, pending);
         }
+        last.clone()
     }
 }
 
@@ -114,8 +127,9 @@ mod tests {
     use crate::base::WallTime;
     use crate::proto::build::{BuildRequest, Maven, Pending};
     use crate::proto::chain::testing::node_keys;
-    use crate::proto::pool::Change;
-    use crate::store::Options;
+    use crate::proto::pool::{Change, Marks};
+    use crate::store::tests::testing::{Failing, Sense};
+    use crate::store::{Options, Step};
 
     fn pending(version: &str) -> Pending {
         let spec = Maven::new(None, "g", "a", version).unwrap().into();
@@ -162,16 +176,35 @@ mod tests {
         let (store, _) = Store::open(folder.path(), Options::default()).unwrap();
         let unsaved = Unsaved::default();
         assert!(unsaved.put(vec![pending("1")]));
-        unsaved.write(&store);
+        unsaved.write(&store).unwrap();
         assert_eq!(load_builds(&store), Ok(vec![pending("1")]));
         std::thread::scope(|scope| {
             let another = lock(&unsaved.writing);
             assert!(unsaved.put(vec![pending("2")]));
-            scope.spawn(|| unsaved.write(&store));
+            scope.spawn(|| unsaved.write(&store).unwrap());
             // Were the list taken before its turn, this one would need a writer of its own.
             assert!(!unsaved.put(vec![pending("3")]));
             drop(another);
         });
         assert_eq!(load_builds(&store), Ok(vec![pending("3")]));
+    }
+
+    #[test]
+    fn a_list_that_another_writer_could_not_write_is_not_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let faults = Failing::new();
+        let (store, _) = Store::open(folder.path(), faults.options()).unwrap();
+        let unsaved = Unsaved::default();
+        unsaved.put(vec![pending("1")]);
+        faults.arm_full(Step::Commit("log"), Sense::Before);
+        let full = unsaved.write(&store);
+        assert!(matches!(full, Err(StoreError::DiskFull { .. })));
+        assert_eq!(unsaved.write(&store), full, "who put it there hears of it");
+        assert!(
+            unsaved.put(vec![pending("2")]),
+            "the next list gets a writer"
+        );
+        assert_eq!(unsaved.write(&store), Ok(()));
+        assert_eq!(load_builds(&store), Ok(vec![pending("2")]));
     }
 }

@@ -77,8 +77,19 @@ pub(crate) struct Loop {
     pub(crate) dials: Dials,
     pub(crate) listening: Vec<Multiaddr>,
     pub(crate) links: BTreeSet<NodeId>,
-    /// Answers to owners that wait until their consent is durable.
-    pub(crate) consents: Vec<(Sender<Marked>, Marked)>,
+    /// Answers to owners that wait until what they say is durable.
+    pub(crate) answers: Vec<Answer>,
+}
+
+/// An answer that promises that something will be remembered.
+pub(crate) enum Answer {
+    /// A package was asked for.
+    Build(
+        Sender<Result<BuildStatus, Refusal>>,
+        Box<Result<BuildStatus, Refusal>>,
+    ),
+    /// Consent was given.
+    Mark(Sender<Marked>, Marked),
 }
 
 enum Turn {
@@ -150,9 +161,7 @@ impl Loop {
                 Turn::Over => return Err("the network stopped".into()),
             }
             self.perform().await?;
-            for (reply, marked) in self.consents.drain(..) {
-                let _ = reply.try_send(marked);
-            }
+            self.answer().await?;
             turns += 1;
             if turns % TURNS_MAX == 0 || self.net_events.is_empty() {
                 self.publish_status();
@@ -202,7 +211,8 @@ impl Loop {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         match command {
             Command::Build(spec, reply) => {
-                let _ = reply.try_send(self.engine.submit(now, wall, spec));
+                let submitted = self.engine.submit(now, wall, spec);
+                self.answers.push(Answer::Build(reply, Box::new(submitted)));
             }
             Command::BuildStatus(id, reply) => {
                 let _ = reply.try_send(self.engine.builds_machine().status(&id));
@@ -215,7 +225,7 @@ impl Loop {
             }
             Command::Mark(change, reply) => {
                 let marked = self.engine.mark(now, wall, change);
-                self.consents.push((reply, marked));
+                self.answers.push(Answer::Mark(reply, marked));
             }
             Command::Changes(reply) => {
                 let _ = reply.try_send(self.engine.changes().collect());
@@ -355,6 +365,24 @@ impl Loop {
     pub(crate) async fn save_builds(&self) {
         let pending: Vec<_> = self.engine.builds_machine().pending().collect();
         self.builder.save(pending).await;
+    }
+
+    /// Answers owners. Consent is durable by now, as an effect of the engine; that of a request would
+    /// be too slow there, because peers bring many.
+    async fn answer(&mut self) -> Result<(), Fatal> {
+        for answer in std::mem::take(&mut self.answers) {
+            match answer {
+                Answer::Build(reply, submitted) => {
+                    if submitted.is_ok() {
+                        let pending = self.engine.builds_machine().pending().collect();
+                        self.builder.save_now(pending).await?;
+                    }
+                    let _ = reply.try_send(*submitted);
+                }
+                Answer::Mark(reply, marked) => drop(reply.try_send(marked)),
+            }
+        }
+        Ok(())
     }
 
     /// Returns when it is durable: the consent of an owner is answered after that.

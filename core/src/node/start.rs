@@ -244,7 +244,7 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         dials: Dials::default(),
         listening: Vec::new(),
         links: std::collections::BTreeSet::new(),
-        consents: Vec::new(),
+        answers: Vec::new(),
     };
     tasks.spawn(run.run());
     Ok(Node(Arc::new(Inner {
