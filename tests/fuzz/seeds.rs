@@ -86,6 +86,7 @@ fn seeds_of(name: &str) -> Seeds {
         "book" => books(),
         "build" => build::build_messages()
             .iter()
+            .chain(&build::lists())
             .map(|it| it.to_bytes())
             .collect(),
         "pending" => build::pendings(),
