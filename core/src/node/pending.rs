@@ -2,9 +2,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::base::Blake3;
+use crate::base::{Blake3, codec};
 use crate::proto::build;
-use crate::proto::pool::{Marks, PoolMessage};
+use crate::proto::pool::Kept;
 use crate::store::meta::VALUE_BYTES_MAX;
 use crate::store::{MetaRow, Store, StoreError};
 
@@ -90,15 +90,15 @@ fn save_builds(store: &Store, pending: Vec<build::Pending>) -> Result<(), StoreE
 /// # Errors
 ///
 /// As for [`load_builds`].
-pub(crate) fn load_changes(store: &Store) -> Result<Vec<Marks>, StoreError> {
+pub(crate) fn load_changes(store: &Store) -> Result<Vec<Kept>, StoreError> {
     let rows = store.meta().all(CHANGES)?;
-    let decode = |(_, value): &MetaRow| match PoolMessage::from_bytes(value) {
-        Ok(PoolMessage::Marks(marks)) => Some(marks),
-        Ok(_) => None,
-        Err(error) => {
-            tracing::warn!(%error, "a change that waits for consent is not readable");
-            None
-        }
+    let decode = |(_, value): &MetaRow| {
+        let decoded = Kept::from_bytes(value);
+        decoded
+            .inspect_err(|error| {
+                tracing::warn!(%error, "a change that waits for consent is not readable");
+            })
+            .ok()
     };
     Ok(rows.iter().filter_map(decode).collect())
 }
@@ -108,15 +108,10 @@ pub(crate) fn load_changes(store: &Store) -> Result<Vec<Marks>, StoreError> {
 /// # Errors
 ///
 /// [`StoreError`] if the disk refuses.
-pub(crate) fn save_changes(store: &Store, changes: Vec<Marks>) -> Result<(), StoreError> {
+pub(crate) fn save_changes(store: &Store, changes: Vec<Kept>) -> Result<(), StoreError> {
     let rows = changes.into_iter().map(|it| {
-        let change = PoolMessage::Marks(Marks {
-            marks: Vec::new(),
-            ready: None,
-            ..it.clone()
-        });
-        let key = Blake3::of(&change.to_bytes()).0.to_vec();
-        (key, PoolMessage::Marks(it).to_bytes())
+        let key = Blake3::of(&codec::encode(&it.marks.change)).0.to_vec();
+        (key, it.to_bytes())
     });
     store.meta().replace(CHANGES, rows)
 }
@@ -156,16 +151,22 @@ mod tests {
             let reason = "malware".into();
             let change = Change::RemoveArtifact { index, reason };
             let mark = change.consent().mark(&chain, keys.id(), &keys.admin);
-            Marks {
+            let marks = Marks {
                 change,
                 marks: vec![mark],
                 ready: None,
+            };
+            let (owner, until) = (keys.id(), WallTime::from_millis(index));
+            Kept {
+                marks,
+                owner,
+                until,
             }
         };
         for list in [vec![marks(1), marks(2)], vec![marks(2)], vec![]] {
             save_changes(&store, list.clone()).unwrap();
             let mut stored = load_changes(&store).unwrap();
-            stored.sort_by_key(|it| format!("{:?}", it.change));
+            stored.sort_by_key(|it| it.until);
             assert_eq!(stored, list);
         }
     }

@@ -21,7 +21,7 @@ use crate::node::shared::{Known, Shared};
 use crate::node::vault::NodeVault;
 use crate::proto::build::{BuildId, BuildSpec, BuildStatus, Refusal};
 use crate::proto::log::entry::Entry;
-use crate::proto::pool::{Change, Marks};
+use crate::proto::pool::{Change, Kept, Marks};
 use crate::store::{Store, StoreError, Wal};
 
 /// Things that happened inside and wait for the loop; who reports them waits above that.
@@ -386,7 +386,7 @@ impl Loop {
     }
 
     /// Returns when it is durable: the consent of an owner is answered after that.
-    pub(crate) async fn save_changes(&self, changes: Vec<Marks>) -> Result<(), Fatal> {
+    pub(crate) async fn save_changes(&self, changes: Vec<Kept>) -> Result<(), Fatal> {
         let store = self.store.clone();
         let saved = self.pool.run(move || save_changes(&store, changes)).await;
         saved
