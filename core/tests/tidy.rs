@@ -21,7 +21,15 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Modules of `proto` that only calculate; every other module of `proto` may use them. The rest are
 /// machines, which `node/flow` connects.
-const CALCULATIONS: &[&str] = &["chain", "judgement", "limit", "log", "package", "schedule"];
+const CALCULATIONS: &[&str] = &[
+    "chain",
+    "holders",
+    "judgement",
+    "limit",
+    "log",
+    "package",
+    "schedule",
+];
 
 /// What `proto` must not name outside of tests: IO, threads, runtimes, clocks and randomness come
 /// in as inputs, and hash maps iterate in a random order.

@@ -48,7 +48,7 @@ macro_rules! every {
 every!([
     entry bundle tile note policy query waybill
     block certificate genesis state change rules
-    hello consensus head book build pending spec pool sync gossip
+    hello consensus head book build pending spec pool kept sync gossip
     requests has replies groups
     purl image maven xml oci
     download syncing dialer

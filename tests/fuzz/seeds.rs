@@ -24,7 +24,7 @@ use kogge_node::proto::log::cosign::HeadSignature;
 use kogge_node::proto::log::entry::{Entry, Publication};
 use kogge_node::proto::log::tile::encode_bundle;
 use kogge_node::proto::peers::book::{Book, Source};
-use kogge_node::proto::pool::{Change, Group, Have, Marks, PoolMessage, Ready, Signers};
+use kogge_node::proto::pool::{Change, Group, Have, Kept, Marks, PoolMessage, Ready, Signers};
 use kogge_node::proto::schedule::Ranges;
 use kogge_node::proto::sync::{GetBlocks, Message, NotAvailable, SyncBlock};
 
@@ -87,11 +87,13 @@ fn seeds_of(name: &str) -> Seeds {
         "book" => books(),
         "build" => build::build_messages()
             .iter()
+            .chain(&build::lists())
             .map(|it| it.to_bytes())
             .collect(),
         "pending" => build::pendings(),
         "spec" => build::specs(),
         "pool" => pool_messages().iter().map(PoolMessage::to_bytes).collect(),
+        "kept" => kept(),
         "sync" => sync_messages().iter().map(Message::to_bytes).collect(),
         "gossip" => gossips(),
         "requests" => requests(),
@@ -386,6 +388,19 @@ fn pool_messages() -> Vec<PoolMessage> {
         PoolMessage::Have(vec![have; 3]),
         PoolMessage::Want(vec![Subject([1; 32]), Subject([2; 32])]),
     ]
+}
+
+fn kept() -> Seeds {
+    let kept = |marks| Kept {
+        marks,
+        owner: node_keys(0).id(),
+        until: testing::GENESIS_TIME,
+    };
+    let changes = pool_messages().into_iter().filter_map(|it| match it {
+        PoolMessage::Marks(marks) => Some(kept(marks).to_bytes()),
+        _ => None,
+    });
+    changes.collect()
 }
 
 fn sync_messages() -> Vec<Message> {

@@ -14,7 +14,7 @@ use crate::kogge::proto::chain::testing::MemoryLedger;
 use crate::kogge::proto::chain::{Binding, Certificate, CheckedBlock, Ledger};
 use crate::kogge::proto::hello::{Chain, Tip};
 use crate::kogge::proto::log::entry::Entry;
-use crate::kogge::proto::pool::Marks;
+use crate::kogge::proto::pool::Kept;
 use crate::kogge::proto::sync::SyncBlock;
 
 /// A block in its stored form.
@@ -74,7 +74,7 @@ pub(crate) struct Disk {
     /// Unfinished builds in their stored form.
     pub(crate) builds: Vec<Vec<u8>>,
     /// Changes that wait for consent.
-    pub(crate) changes: Vec<Marks>,
+    pub(crate) changes: Vec<Kept>,
     /// The address book.
     pub(crate) book: Vec<u8>,
 }

@@ -166,26 +166,22 @@ impl Task {
             }
             return;
         };
+        let mut told = Vec::new();
+        if let QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) =
+            result
+        {
+            told.extend(providers.iter().filter_map(id::node_id));
+            told.retain(|it| *it != self.shared.local);
+        }
+        self.publisher.on_answer(kad, &id, &told);
         if step.last {
             self.publisher.on_ended(kad, &id);
         }
-        let QueryResult::GetProviders(result) = result else {
-            return;
-        };
         let Some(mut search) = self.queries.remove(&id) else {
             return;
         };
-        let mut providers = Vec::new();
-        if let Ok(GetProvidersOk::FoundProviders {
-            providers: told, ..
-        }) = result
-        {
-            for node in told.iter().filter_map(id::node_id) {
-                if node != self.shared.local && search.found.insert(node) {
-                    providers.push(node);
-                }
-            }
-        }
+        told.retain(|it| search.found.insert(*it));
+        let providers = told;
         let query = search.query;
         if !step.last {
             self.queries.insert(id, search);

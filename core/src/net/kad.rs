@@ -16,9 +16,6 @@ pub const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Searches for holders at a time; further ones are refused.
 pub const QUERIES_MAX: usize = 256;
 
-/// How often we tell others what we provide.
-const PUBLISH_INTERVAL: Duration = Duration::from_secs(12 * 3_600);
-
 /// How often the table of peers is refreshed.
 const BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
@@ -28,8 +25,9 @@ pub(crate) fn behaviour(local: PeerId, records: Records) -> Behaviour<Records> {
     config
         .set_query_timeout(QUERY_TIMEOUT)
         .set_provider_record_ttl(Some(PROVIDER_TTL))
-        .set_provider_publication_interval(Some(PUBLISH_INTERVAL))
         .set_periodic_bootstrap_interval(Some(BOOTSTRAP_INTERVAL))
+        // The publisher decides each time whether to tell again.
+        .set_provider_publication_interval(None)
         // Value records are refused: nothing to republish or to replicate.
         .set_publication_interval(None)
         .set_replication_interval(None);

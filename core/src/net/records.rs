@@ -11,18 +11,12 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::base::{NodeId, Rng, WallTime};
 use crate::net::{clock, id};
+use crate::proto::holders::Ledger;
+use crate::proto::holders::ledger::RecordId;
+use crate::proto::holders::standing::ANSWER_HOLDERS_MAX;
 
 /// A record that is not renewed by then is forgotten. Holders renew every 12 hours.
 pub const PROVIDER_TTL: Duration = Duration::from_secs(24 * 3_600);
-
-/// Holders under one key; the one that expires first makes room for a new one.
-pub const PROVIDERS_PER_KEY_MAX: usize = 100;
-
-/// Holders in one answer, drawn at random so that load spreads.
-pub const PROVIDERS_PER_ANSWER_MAX: usize = 20;
-
-/// Keys of other nodes' records in memory; further ones are refused. About 1 KB each.
-pub const KEYS_MAX: usize = 20_000;
 
 /// Keys that we ourselves provide; further ones are refused.
 pub const PROVIDED_KEYS_MAX: usize = 100_000;
@@ -48,7 +42,8 @@ pub struct Provider {
 }
 
 /// Keeps the provider records of other nodes. Keys and addresses are within the limits of this
-/// module; the number of keys and holders is the store's to limit.
+/// module; the number of keys and holders is the store's to limit: see [`Ledger`]. Called by the
+/// task of the network, so it must not wait for a write to the disk.
 pub trait ProviderStore: Send {
     /// Adds a record, or renews the one of the same node. False if there is no room.
     fn add(&mut self, key: &[u8], provider: Provider, now: WallTime) -> bool;
@@ -60,12 +55,11 @@ pub trait ProviderStore: Send {
     fn remove(&mut self, key: &[u8], node: &NodeId);
 }
 
-/// A [`ProviderStore`] in memory, for at most [`KEYS_MAX`] keys.
+/// A [`ProviderStore`] in memory, within the limits of a [`Ledger`].
 #[derive(Debug, Default)]
 pub struct MemoryProviders {
-    keys: BTreeMap<Vec<u8>, Vec<Provider>>,
-    /// Every record by the end of its life.
-    expiry: BTreeSet<(WallTime, Vec<u8>, NodeId)>,
+    ledger: Ledger,
+    records: BTreeMap<RecordId, Provider>,
 }
 
 impl MemoryProviders {
@@ -73,56 +67,32 @@ impl MemoryProviders {
     pub fn new() -> Self {
         Self::default()
     }
-
-    fn expire(&mut self, now: WallTime) {
-        while let Some((expires, key, node)) = self.expiry.first().cloned()
-            && expires <= now
-        {
-            self.remove(&key, &node);
-        }
-    }
 }
 
 impl ProviderStore for MemoryProviders {
     fn add(&mut self, key: &[u8], provider: Provider, now: WallTime) -> bool {
-        self.expire(now);
-        self.remove(key, &provider.node);
-        if self.keys.len() >= KEYS_MAX && !self.keys.contains_key(key) {
-            return false;
+        let (node, mut gone) = (provider.node, Vec::new());
+        let is_kept = self
+            .ledger
+            .add(key, &node, provider.expires, now, &mut gone);
+        for id in &gone {
+            self.records.remove(id);
         }
-        let providers = self.keys.entry(key.to_vec()).or_default();
-        if providers.len() >= PROVIDERS_PER_KEY_MAX {
-            let ends = providers.iter().enumerate();
-            let first = ends.min_by_key(|(_, it)| it.expires).map(|(at, _)| at);
-            if let Some(first) = first {
-                let evicted = providers.swap_remove(first);
-                self.expiry
-                    .remove(&(evicted.expires, key.to_vec(), evicted.node));
-            }
+        if is_kept {
+            self.records.insert((key.to_vec(), node), provider);
         }
-        self.expiry
-            .insert((provider.expires, key.to_vec(), provider.node));
-        providers.push(provider);
-        true
+        is_kept
     }
 
     fn providers(&self, key: &[u8], now: WallTime) -> Vec<Provider> {
-        let providers = self.keys.get(key).into_iter().flatten();
-        providers.filter(|it| it.expires > now).cloned().collect()
+        let holders = self.ledger.holders(key, now);
+        let record = |it: &NodeId| self.records.get(&(key.to_vec(), *it)).cloned();
+        holders.filter_map(record).collect()
     }
 
     fn remove(&mut self, key: &[u8], node: &NodeId) {
-        let Some(providers) = self.keys.get_mut(key) else {
-            return;
-        };
-        if let Some(at) = providers.iter().position(|it| it.node == *node) {
-            let removed = providers.swap_remove(at);
-            self.expiry
-                .remove(&(removed.expires, key.to_vec(), removed.node));
-        }
-        if providers.is_empty() {
-            self.keys.remove(key);
-        }
+        self.ledger.remove(key, node);
+        self.records.remove(&(key.to_vec(), *node));
     }
 }
 
@@ -152,11 +122,16 @@ impl Records {
     ///
     /// At [`PROVIDED_KEYS_MAX`] keys.
     pub(crate) fn provide(&mut self, key: Vec<u8>) -> Result<()> {
-        if self.provided.len() >= PROVIDED_KEYS_MAX && !self.provided.contains(&key) {
+        if self.provided.len() >= PROVIDED_KEYS_MAX && !self.provides(&key) {
             return Err(Error::MaxProvidedKeys);
         }
         self.provided.insert(key);
         Ok(())
+    }
+
+    /// Whether we hold what `key` names.
+    pub(crate) fn provides(&self, key: &[u8]) -> bool {
+        self.provided.contains(key)
     }
 }
 
@@ -207,7 +182,7 @@ impl RecordStore for Records {
         let mut others = self.store.providers(key.as_ref(), clock::wall_now());
         self.rng.borrow_mut().shuffle(&mut others);
         // Kademlia fills in our present addresses.
-        let own = self.provided.contains(key.as_ref());
+        let own = self.provides(key.as_ref());
         let own = own.then(|| ProviderRecord::new(key.clone(), self.local, Vec::new()));
         let others = others.into_iter().filter_map(|it| {
             let peer = id::peer_id(&it.node)?;
@@ -215,7 +190,7 @@ impl RecordStore for Records {
         });
         own.into_iter()
             .chain(others)
-            .take(PROVIDERS_PER_ANSWER_MAX)
+            .take(ANSWER_HOLDERS_MAX)
             .collect()
     }
 
@@ -244,6 +219,7 @@ impl RecordStore for Records {
 mod tests {
     use super::*;
     use crate::base::SecretKey;
+    use crate::proto::holders::standing::HOLDERS_MAX;
 
     fn at(secs: u64) -> WallTime {
         WallTime::from_millis(secs * 1_000)
@@ -265,32 +241,22 @@ mod tests {
         assert_eq!(store.providers(b"k", at(19)), [provider(1, 20)]);
         assert_eq!(store.providers(b"k", at(20)), []);
         assert!(store.add(b"other", provider(2, 90), at(21)));
-        assert_eq!((store.keys.len(), store.expiry.len()), (1, 1));
+        assert_eq!((store.ledger.len(), store.records.len()), (1, 1));
+        store.remove(b"other", &provider(2, 90).node);
+        assert_eq!((store.ledger.len(), store.records.len()), (0, 0));
     }
 
     #[test]
-    fn a_full_key_lets_go_of_the_record_that_ends_first() {
+    fn a_full_key_lets_go_of_records_that_it_refuses() {
         let mut store = MemoryProviders::new();
-        let seeds = 1..=u8::try_from(PROVIDERS_PER_KEY_MAX).unwrap();
-        for seed in seeds.clone() {
-            assert!(store.add(b"k", provider(seed, 100 + u64::from(seed)), at(0)));
+        for seed in 1..=255 {
+            store.add(b"k", provider(seed, 100), at(0));
         }
-        assert!(store.add(b"k", provider(200, 500), at(0)));
-        let left = store.providers(b"k", at(0));
-        assert_eq!(left.len(), PROVIDERS_PER_KEY_MAX);
-        assert!(!left.contains(&provider(1, 101)) && left.contains(&provider(200, 500)));
-        assert_eq!(store.expiry.len(), PROVIDERS_PER_KEY_MAX);
-    }
-
-    #[test]
-    fn a_full_store_refuses_new_keys_until_some_expire() {
-        let mut store = MemoryProviders::new();
-        for number in 0..KEYS_MAX {
-            assert!(store.add(&number.to_be_bytes(), provider(1, 10), at(0)));
-        }
-        assert!(!store.add(b"new", provider(1, 10), at(9)));
-        assert!(store.add(&7usize.to_be_bytes(), provider(2, 10), at(9)));
-        assert!(store.add(b"new", provider(1, 20), at(10)));
+        let kept = store.providers(b"k", at(0));
+        assert_eq!(
+            (kept.len(), store.records.len()),
+            (HOLDERS_MAX, HOLDERS_MAX)
+        );
     }
 
     #[test]
@@ -305,7 +271,7 @@ mod tests {
             assert!(records.add_provider(record).is_ok());
         }
         let answer = records.providers(&key);
-        assert_eq!(answer.len(), PROVIDERS_PER_ANSWER_MAX);
+        assert_eq!(answer.len(), ANSWER_HOLDERS_MAX);
         assert!(answer.iter().any(|it| it.provider == local));
         assert_ne!(answer, records.providers(&key), "drawn anew each time");
         assert_eq!(records.provided().count(), 1);

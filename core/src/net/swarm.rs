@@ -110,7 +110,7 @@ impl Net {
             dials: BTreeMap::new(),
             early: BTreeMap::new(),
             queries: HashMap::new(),
-            publisher: Publisher::default(),
+            publisher: Publisher::new(key.public()),
             bans: BTreeMap::new(),
         };
         for address in listen {
@@ -147,7 +147,8 @@ enum Step {
     Command(Option<Command>),
     Swarm(Box<SwarmEvent<BehaviourEvent>>),
     Delivered,
-    BanEnded,
+    /// A ban has ended, or a key is to be told again.
+    Woken,
 }
 
 pub(crate) struct Task {
@@ -183,7 +184,10 @@ impl Task {
                         self.swarm.behaviour_mut().links.activate(connection);
                     }
                 }
-                Step::BanEnded => self.lift_bans(),
+                Step::Woken => {
+                    self.lift_bans();
+                    self.publisher.publish(&mut self.swarm.behaviour_mut().kad);
+                }
             }
         }
     }
@@ -194,6 +198,7 @@ impl Task {
             commands,
             delivery,
             bans,
+            publisher,
             ..
         } = self;
         let command = async { Step::Command(commands.recv().await.ok()) };
@@ -207,16 +212,18 @@ impl Task {
                 None => Step::Swarm(Box::new(swarm.select_next_some().await)),
             }
         };
-        let ban = async {
-            match bans.values().min() {
-                Some(end) => {
-                    Timer::at(*end).await;
+        let ends = bans.values().min().copied();
+        let wake = ends.into_iter().chain(publisher.next_turn()).min();
+        let alarm = async {
+            match wake {
+                Some(at) => {
+                    Timer::at(at).await;
                 }
                 None => future::pending().await,
             }
-            Step::BanEnded
+            Step::Woken
         };
-        future::race(command, future::race(network, ban)).await
+        future::race(command, future::race(network, alarm)).await
     }
 
     /// Tells the program of an event; `activate` may carry messages from then on.

@@ -9,6 +9,7 @@ use async_channel::Sender;
 
 use crate::base::{NodeId, PublicKey, Time, WallTime};
 use crate::node::artifact::{OriginRecord, UPSTREAM};
+use crate::node::attested::{Attested, refused};
 use crate::node::clock::Clock;
 use crate::node::config::Config;
 use crate::node::executor::Pool;
@@ -50,6 +51,21 @@ pub(crate) struct Builder {
     upstream: Arc<OnceLock<Result<Arc<Tools>, PipelineError>>>,
     running: BTreeMap<(BuildId, u64), Cancel>,
     unsaved: Arc<Unsaved>,
+    attested: Arc<Attested>,
+}
+
+/// What a [`Builder`] works with.
+pub(crate) struct Parts {
+    pub(crate) config: Arc<Config>,
+    pub(crate) pool: Pool,
+    pub(crate) store: Arc<Store>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) clock: Clock,
+    /// To the loop.
+    pub(crate) reply: Sender<Internal>,
+    /// To the keeper of origins and provider records.
+    pub(crate) news: Sender<News>,
+    pub(crate) attested: Arc<Attested>,
 }
 
 struct Tools {
@@ -58,15 +74,17 @@ struct Tools {
 }
 
 impl Builder {
-    pub(crate) fn new(
-        config: Arc<Config>,
-        pool: Pool,
-        store: Arc<Store>,
-        peers: Arc<Peers>,
-        clock: Clock,
-        reply: Sender<Internal>,
-        news: Sender<News>,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts {
+            config,
+            pool,
+            store,
+            peers,
+            clock,
+            reply,
+            news,
+            attested,
+        } = parts;
         let (upstream, unsaved) = (Arc::default(), Arc::default());
         let running = BTreeMap::new();
         Self {
@@ -80,6 +98,7 @@ impl Builder {
             upstream,
             running,
             unsaved,
+            attested,
         }
     }
 
@@ -93,6 +112,8 @@ impl Builder {
             peers: self.peers.clone(),
             clock: self.clock,
             news: self.news.clone(),
+            build: id,
+            attested: self.attested.clone(),
         };
         let progress = Reporter {
             id,
@@ -116,6 +137,16 @@ impl Builder {
     /// A pipeline has ended.
     pub(crate) fn done(&mut self, id: BuildId, run: u64) {
         self.running.remove(&(id, run));
+    }
+
+    /// Whether this node is authorized from now on.
+    pub(crate) fn authorize(&self, is_authorized: bool) {
+        self.attested.authorize(is_authorized);
+    }
+
+    /// Once a build is over, only the log says whether its bytes must stay.
+    pub(crate) fn over(&self, id: &BuildId) {
+        self.attested.forget(id);
     }
 
     /// Stops a pipeline; its result is ignored by the machine.
@@ -153,8 +184,27 @@ impl Builder {
     pub(crate) async fn save(&self, pending: Vec<build::Pending>) {
         if self.unsaved.put(pending) {
             let (store, unsaved) = (self.store.clone(), self.unsaved.clone());
-            self.pool.detach(move || unsaved.write(&store)).await;
+            let write = move || {
+                if let Err(error) = unsaved.write(&store) {
+                    tracing::warn!(%error, "unfinished builds were not saved");
+                }
+            };
+            self.pool.detach(write).await;
         }
+    }
+
+    /// Saves unfinished builds, and returns when they are durable.
+    ///
+    /// # Errors
+    ///
+    /// Why they are not.
+    pub(crate) async fn save_now(&self, pending: Vec<build::Pending>) -> Result<(), String> {
+        self.unsaved.put(pending);
+        let (store, unsaved) = (self.store.clone(), self.unsaved.clone());
+        let saved = self.pool.run(move || unsaved.write(&store)).await;
+        saved
+            .map_err(|error| error.to_string())?
+            .map_err(|error| format!("unfinished builds: {error}"))
     }
 
     fn tools(&self) -> impl FnOnce() -> Result<Arc<Tools>, PipelineError> + Send + use<> {
@@ -328,12 +378,14 @@ impl Progress for Reporter {
     }
 }
 
-/// Fetched bytes go straight into the store.
+/// Fetched bytes go straight into the store, and stay at least until the build is over.
 struct BlobDeposit {
     store: Arc<Store>,
     peers: Arc<Peers>,
     clock: Clock,
     news: Sender<News>,
+    build: BuildId,
+    attested: Arc<Attested>,
 }
 
 struct BlobWriter {
@@ -347,20 +399,24 @@ struct BlobWriter {
     begun: Time,
     news: Sender<News>,
     meta: Meta,
+    build: BuildId,
+    attested: Arc<Attested>,
 }
 
 impl Deposit for BlobDeposit {
     fn has(&self, sha256: &crate::base::Sha256) -> Option<Stored> {
         let blobs = self.store.blobs();
         let blake3 = blobs.by_sha256(sha256).ok().flatten()?;
-        let size = blobs.info(&blake3).ok().flatten()?.size;
+        self.attested.hold(self.build, blake3);
+        // What is being evicted right now cannot be opened.
+        let size = blobs.open(&blake3).ok().flatten()?.size();
         Some(Stored { blake3, size })
     }
 
     fn begin(&self, size_hint: Option<u64>) -> io::Result<Box<dyn DepositWriter>> {
         let staging = self.store.blobs().begin_unnamed(size_hint.unwrap_or(0));
         Ok(Box::new(BlobWriter {
-            staging: staging.map_err(io::Error::other)?,
+            staging: staging.map_err(|it| refused(&it))?,
             outboard: OutboardBuilder::new(),
             nodes: Vec::new(),
             nodes_at: 0,
@@ -370,6 +426,8 @@ impl Deposit for BlobDeposit {
             begun: self.clock.now(),
             news: self.news.clone(),
             meta: self.store.meta().clone(),
+            build: self.build,
+            attested: self.attested.clone(),
         }))
     }
 }
@@ -378,7 +436,7 @@ impl BlobWriter {
     fn write_nodes(&mut self) -> io::Result<()> {
         self.staging
             .write_outboard_at(self.nodes_at, &self.nodes)
-            .map_err(io::Error::other)?;
+            .map_err(|it| refused(&it))?;
         self.nodes_at += self.nodes.len() as u64;
         self.nodes.clear();
         Ok(())
@@ -389,7 +447,7 @@ impl DepositWriter for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.staging
             .write_at(self.at, bytes)
-            .map_err(io::Error::other)?;
+            .map_err(|it| refused(&it))?;
         self.at += bytes.len() as u64;
         self.outboard
             .update(bytes, &mut self.nodes)
@@ -411,12 +469,15 @@ impl DepositWriter for BlobWriter {
             staging,
             news,
             meta,
+            build,
+            attested,
             ..
         } = *self;
         keep::note(&meta, &root, &origin);
+        attested.hold(build, root);
         staging
             .finish(root, digests.sha256, size)
-            .map_err(io::Error::other)?;
+            .map_err(|it| refused(&it))?;
         // Waiting could take the threads that the keeper needs.
         let _ = news.try_send(News::Stored(root));
         Ok(())

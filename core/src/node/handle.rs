@@ -395,3 +395,57 @@ impl Node {
             .map_or(NodeError::Closed, NodeError::Failed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+
+    use async_io::Timer;
+    use futures_lite::future::{block_on, or};
+
+    use super::*;
+    use crate::node::Network;
+    use crate::node::config::Config;
+    use crate::node::pending::load_builds;
+
+    #[test]
+    fn a_request_is_answered_when_a_crash_would_not_lose_it() {
+        let folder = tempfile::tempdir().unwrap();
+        // An upstream that never answers: the build stays unfinished.
+        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut config = Config::new(folder.path());
+        config.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
+        config.repositories = vec![format!("http://{}", upstream.local_addr().unwrap())];
+        let node = block_on(Node::start(config, Network::StoredOrSolo)).unwrap();
+        let store = node.0.store.clone();
+        let ((busy, is_busy), (release, released)) = (mpsc::channel(), mpsc::channel::<()>());
+        store.meta().put_later("test", b"k", b"", move |_| {
+            busy.send(()).unwrap();
+            released.recv().ok();
+        });
+        is_busy.recv().unwrap();
+
+        let spec: BuildSpec = "maven g:a:1".parse().unwrap();
+        let mut asked = Box::pin(node.request_build(spec.clone()));
+        let early = async { Some(asked.as_mut().await) };
+        // Long enough for an answer that does not wait for the disk.
+        let late = async {
+            Timer::after(Duration::from_millis(500)).await;
+            None
+        };
+        assert!(block_on(or(early, late)).is_none(), "answered too early");
+        assert_eq!(load_builds(&store), Ok(vec![]));
+        drop(release);
+        let status = block_on(asked).unwrap();
+        assert_eq!(status.spec, spec);
+        let kept: Vec<_> = load_builds(&store).unwrap();
+        assert_eq!(
+            kept.into_iter()
+                .map(|it| it.request.spec)
+                .collect::<Vec<_>>(),
+            [spec]
+        );
+        block_on(node.shutdown());
+    }
+}

@@ -6,6 +6,7 @@
 
 pub mod admit;
 pub mod artifact;
+pub(crate) mod attested;
 pub(crate) mod builder;
 pub mod clock;
 pub mod config;
@@ -22,6 +23,7 @@ pub mod metrics;
 pub(crate) mod pending;
 pub(crate) mod perform;
 pub mod pipeline;
+pub(crate) mod providers;
 pub(crate) mod run;
 pub mod share;
 pub(crate) mod shared;

@@ -2,9 +2,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::base::Blake3;
+use crate::base::{Blake3, codec};
 use crate::proto::build;
-use crate::proto::pool::{Marks, PoolMessage};
+use crate::proto::pool::Kept;
 use crate::store::meta::VALUE_BYTES_MAX;
 use crate::store::{MetaRow, Store, StoreError};
 
@@ -12,12 +12,21 @@ const BUILDS: &str = "builds";
 const CHANGES: &str = "changes";
 
 /// Unfinished builds on their way to the store, one list at a time.
-#[derive(Default)]
 pub(crate) struct Unsaved {
     /// The newest list that waits.
     waiting: Mutex<Option<Vec<build::Pending>>>,
-    /// Held while a list is taken and written, so that an older one is never written last.
-    writing: Mutex<()>,
+    /// Held while a list is taken and written, so that an older one is never written last. How the
+    /// last write ended.
+    writing: Mutex<Result<(), StoreError>>,
+}
+
+impl Default for Unsaved {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            writing: Mutex::new(Ok(())),
+        }
+    }
 }
 
 impl Unsaved {
@@ -27,15 +36,19 @@ impl Unsaved {
         lock(&self.waiting).replace(pending).is_none()
     }
 
-    /// Writes the list that waits. Blocks on the disk.
-    pub(crate) fn write(&self, store: &Store) {
-        let _one_at_a_time = lock(&self.writing);
-        let Some(pending) = lock(&self.waiting).take() else {
-            return;
-        };
-        if let Err(error) = save_builds(store, pending) {
-            tracing::warn!(%error, "unfinished builds were not saved");
+    /// Writes the list that waits, and returns when it, or a newer one, is durable. Blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the disk refuses; the list is dropped.
+    pub(crate) fn write(&self, store: &Store) -> Result<(), StoreError> {
+        let mut last = lock(&self.writing);
+        // If none waits, another writer has taken it: how that ended is the answer.
+        if let Some(pending) = lock(&self.waiting).take() {
+            *last = save_builds(store, pending);
         }
+        last.clone()
     }
 }
 
@@ -77,15 +90,15 @@ fn save_builds(store: &Store, pending: Vec<build::Pending>) -> Result<(), StoreE
 /// # Errors
 ///
 /// As for [`load_builds`].
-pub(crate) fn load_changes(store: &Store) -> Result<Vec<Marks>, StoreError> {
+pub(crate) fn load_changes(store: &Store) -> Result<Vec<Kept>, StoreError> {
     let rows = store.meta().all(CHANGES)?;
-    let decode = |(_, value): &MetaRow| match PoolMessage::from_bytes(value) {
-        Ok(PoolMessage::Marks(marks)) => Some(marks),
-        Ok(_) => None,
-        Err(error) => {
-            tracing::warn!(%error, "a change that waits for consent is not readable");
-            None
-        }
+    let decode = |(_, value): &MetaRow| {
+        let decoded = Kept::from_bytes(value);
+        decoded
+            .inspect_err(|error| {
+                tracing::warn!(%error, "a change that waits for consent is not readable");
+            })
+            .ok()
     };
     Ok(rows.iter().filter_map(decode).collect())
 }
@@ -95,15 +108,10 @@ pub(crate) fn load_changes(store: &Store) -> Result<Vec<Marks>, StoreError> {
 /// # Errors
 ///
 /// [`StoreError`] if the disk refuses.
-pub(crate) fn save_changes(store: &Store, changes: Vec<Marks>) -> Result<(), StoreError> {
+pub(crate) fn save_changes(store: &Store, changes: Vec<Kept>) -> Result<(), StoreError> {
     let rows = changes.into_iter().map(|it| {
-        let change = PoolMessage::Marks(Marks {
-            marks: Vec::new(),
-            ready: None,
-            ..it.clone()
-        });
-        let key = Blake3::of(&change.to_bytes()).0.to_vec();
-        (key, PoolMessage::Marks(it).to_bytes())
+        let key = Blake3::of(&codec::encode(&it.marks.change)).0.to_vec();
+        (key, it.to_bytes())
     });
     store.meta().replace(CHANGES, rows)
 }
@@ -114,8 +122,9 @@ mod tests {
     use crate::base::WallTime;
     use crate::proto::build::{BuildRequest, Maven, Pending};
     use crate::proto::chain::testing::node_keys;
-    use crate::proto::pool::Change;
-    use crate::store::Options;
+    use crate::proto::pool::{Change, Marks};
+    use crate::store::tests::testing::{Failing, Sense};
+    use crate::store::{Options, Step};
 
     fn pending(version: &str) -> Pending {
         let spec = Maven::new(None, "g", "a", version).unwrap().into();
@@ -142,16 +151,22 @@ mod tests {
             let reason = "malware".into();
             let change = Change::RemoveArtifact { index, reason };
             let mark = change.consent().mark(&chain, keys.id(), &keys.admin);
-            Marks {
+            let marks = Marks {
                 change,
                 marks: vec![mark],
                 ready: None,
+            };
+            let (owner, until) = (keys.id(), WallTime::from_millis(index));
+            Kept {
+                marks,
+                owner,
+                until,
             }
         };
         for list in [vec![marks(1), marks(2)], vec![marks(2)], vec![]] {
             save_changes(&store, list.clone()).unwrap();
             let mut stored = load_changes(&store).unwrap();
-            stored.sort_by_key(|it| format!("{:?}", it.change));
+            stored.sort_by_key(|it| it.until);
             assert_eq!(stored, list);
         }
     }
@@ -162,16 +177,35 @@ mod tests {
         let (store, _) = Store::open(folder.path(), Options::default()).unwrap();
         let unsaved = Unsaved::default();
         assert!(unsaved.put(vec![pending("1")]));
-        unsaved.write(&store);
+        unsaved.write(&store).unwrap();
         assert_eq!(load_builds(&store), Ok(vec![pending("1")]));
         std::thread::scope(|scope| {
             let another = lock(&unsaved.writing);
             assert!(unsaved.put(vec![pending("2")]));
-            scope.spawn(|| unsaved.write(&store));
+            scope.spawn(|| unsaved.write(&store).unwrap());
             // Were the list taken before its turn, this one would need a writer of its own.
             assert!(!unsaved.put(vec![pending("3")]));
             drop(another);
         });
         assert_eq!(load_builds(&store), Ok(vec![pending("3")]));
+    }
+
+    #[test]
+    fn a_list_that_another_writer_could_not_write_is_not_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let faults = Failing::new();
+        let (store, _) = Store::open(folder.path(), faults.options()).unwrap();
+        let unsaved = Unsaved::default();
+        unsaved.put(vec![pending("1")]);
+        faults.arm_full(Step::Commit("log"), Sense::Before);
+        let full = unsaved.write(&store);
+        assert!(matches!(full, Err(StoreError::DiskFull { .. })));
+        assert_eq!(unsaved.write(&store), full, "who put it there hears of it");
+        assert!(
+            unsaved.put(vec![pending("2")]),
+            "the next list gets a writer"
+        );
+        assert_eq!(unsaved.write(&store), Ok(()));
+        assert_eq!(load_builds(&store), Ok(vec![pending("2")]));
     }
 }

@@ -113,7 +113,17 @@ impl Loop {
                 }
             }
             Effect::FetchBootstrap { url } => self.builder.fetch_bootstrap(url).await,
-            Effect::Members(_) | Effect::BuildChanged(_) => self.save_builds().await,
+            Effect::Members(members) => {
+                let is_member = members.by_node(&self.net.local()).is_some();
+                self.builder.authorize(is_member);
+                self.save_builds().await;
+            }
+            Effect::BuildChanged(status) => {
+                if status.state.is_final() {
+                    self.builder.over(&status.id);
+                }
+                self.save_builds().await;
+            }
             Effect::SaveChanges(changes) => self.save_changes(changes).await?,
             Effect::ResetWal(height) => self.write_wal(Some(height), Vec::new()).await?,
             Effect::Wal(_) => (),

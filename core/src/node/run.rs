@@ -21,7 +21,7 @@ use crate::node::shared::{Known, Shared};
 use crate::node::vault::NodeVault;
 use crate::proto::build::{BuildId, BuildSpec, BuildStatus, Refusal};
 use crate::proto::log::entry::Entry;
-use crate::proto::pool::{Change, Marks};
+use crate::proto::pool::{Change, Kept, Marks};
 use crate::store::{Store, StoreError, Wal};
 
 /// Things that happened inside and wait for the loop; who reports them waits above that.
@@ -77,8 +77,19 @@ pub(crate) struct Loop {
     pub(crate) dials: Dials,
     pub(crate) listening: Vec<Multiaddr>,
     pub(crate) links: BTreeSet<NodeId>,
-    /// Answers to owners that wait until their consent is durable.
-    pub(crate) consents: Vec<(Sender<Marked>, Marked)>,
+    /// Answers to owners that wait until what they say is durable.
+    pub(crate) answers: Vec<Answer>,
+}
+
+/// An answer that promises that something will be remembered.
+pub(crate) enum Answer {
+    /// A package was asked for.
+    Build(
+        Sender<Result<BuildStatus, Refusal>>,
+        Box<Result<BuildStatus, Refusal>>,
+    ),
+    /// Consent was given.
+    Mark(Sender<Marked>, Marked),
 }
 
 enum Turn {
@@ -133,10 +144,14 @@ impl Loop {
                 }
                 Turn::Command(command) => self.command(command),
                 Turn::Internal(Internal::Input(input)) => {
-                    if let Input::BuildDone { id, run, .. } = &input {
-                        self.builder.done(*id, *run);
-                    }
+                    let done = match &input {
+                        Input::BuildDone { id, run, .. } => Some((*id, *run)),
+                        _ => None,
+                    };
                     self.engine.handle(now, wall, input);
+                    if let Some((id, run)) = done {
+                        self.pipeline_ended(id, run);
+                    }
                 }
                 Turn::Internal(Internal::StoreFailed(error)) => return Err(error.to_string()),
                 Turn::Fault(peer, reason) => {
@@ -146,9 +161,7 @@ impl Loop {
                 Turn::Over => return Err("the network stopped".into()),
             }
             self.perform().await?;
-            for (reply, marked) in self.consents.drain(..) {
-                let _ = reply.try_send(marked);
-            }
+            self.answer().await?;
             turns += 1;
             if turns % TURNS_MAX == 0 || self.net_events.is_empty() {
                 self.publish_status();
@@ -198,7 +211,8 @@ impl Loop {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         match command {
             Command::Build(spec, reply) => {
-                let _ = reply.try_send(self.engine.submit(now, wall, spec));
+                let submitted = self.engine.submit(now, wall, spec);
+                self.answers.push(Answer::Build(reply, Box::new(submitted)));
             }
             Command::BuildStatus(id, reply) => {
                 let _ = reply.try_send(self.engine.builds_machine().status(&id));
@@ -211,7 +225,7 @@ impl Loop {
             }
             Command::Mark(change, reply) => {
                 let marked = self.engine.mark(now, wall, change);
-                self.consents.push((reply, marked));
+                self.answers.push(Answer::Mark(reply, marked));
             }
             Command::Changes(reply) => {
                 let _ = reply.try_send(self.engine.changes().collect());
@@ -332,6 +346,14 @@ impl Loop {
         Input::Listening(addresses)
     }
 
+    fn pipeline_ended(&mut self, id: BuildId, run: u64) {
+        self.builder.done(id, run);
+        let status = self.engine.builds_machine().status(&id);
+        if status.is_none_or(|it| it.state.is_final()) {
+            self.builder.over(&id);
+        }
+    }
+
     fn publish_status(&self) {
         let now = self.clock.now();
         let snapshot = self.engine.snapshot(now);
@@ -345,8 +367,26 @@ impl Loop {
         self.builder.save(pending).await;
     }
 
+    /// Answers owners. Consent is durable by now, as an effect of the engine; that of a request would
+    /// be too slow there, because peers bring many.
+    async fn answer(&mut self) -> Result<(), Fatal> {
+        for answer in std::mem::take(&mut self.answers) {
+            match answer {
+                Answer::Build(reply, submitted) => {
+                    if submitted.is_ok() {
+                        let pending = self.engine.builds_machine().pending().collect();
+                        self.builder.save_now(pending).await?;
+                    }
+                    let _ = reply.try_send(*submitted);
+                }
+                Answer::Mark(reply, marked) => drop(reply.try_send(marked)),
+            }
+        }
+        Ok(())
+    }
+
     /// Returns when it is durable: the consent of an owner is answered after that.
-    pub(crate) async fn save_changes(&self, changes: Vec<Marks>) -> Result<(), Fatal> {
+    pub(crate) async fn save_changes(&self, changes: Vec<Kept>) -> Result<(), Fatal> {
         let store = self.store.clone();
         let saved = self.pool.run(move || save_changes(&store, changes)).await;
         saved

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::base::{ChainId, codec};
-use crate::net::{Net, Spawn};
-use crate::node::builder::Builder;
+use crate::net::{Net, ProviderStore, Spawn};
+use crate::node::attested;
+use crate::node::builder::{self, Builder};
 use crate::node::clock::Clock;
 use crate::node::config::{Config, ConfigError};
 use crate::node::dials::Dials;
@@ -17,6 +18,7 @@ use crate::node::flow::{Engine, Setup};
 use crate::node::handle::{Inner, Node};
 use crate::node::keys::{self, KeyError};
 use crate::node::pending::{load_builds, load_changes};
+use crate::node::providers::StoredProviders;
 use crate::node::run::{COMMANDS_MAX, INTERNAL_MAX, Loop};
 use crate::node::share::keep::{self, Keeper, NEWS_MAX};
 use crate::node::share::{Hub, Parts, Peers};
@@ -134,6 +136,7 @@ struct Recovered {
     state: ChainState,
     wal: Wal,
     book: Book,
+    providers: StoredProviders,
 }
 
 #[expect(clippy::too_many_lines, reason = "parts are listed, not computed")]
@@ -152,6 +155,7 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         state,
         wal,
         book,
+        providers,
     } = recovered;
     let config = Arc::new(config);
     let seed = random_seed()?;
@@ -160,7 +164,8 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
     let shared = Arc::new(Shared::new(checkpoint));
     let (faults, faults_in) = async_channel::bounded(FAULTS_MAX);
     let peers = Arc::new(Peers::new(clock, &config.limits, faults));
-    let net_config = net_config(&config, *state.chain(), seed);
+    let providers = Box::new(providers);
+    let net_config = net_config(&config, *state.chain(), seed, providers);
     let (net, net_events) =
         Net::start(net_config, &keys.identity, tasks.net()).map_err(|error| StartError::Io {
             what: "cannot start the network".into(),
@@ -178,6 +183,8 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         news: news.clone(),
     });
     keep::watch(&store, news.clone());
+    let attested = attested::watch(&store, keys.id());
+    attested.authorize(state.members().by_node(&keys.id()).is_some());
     let keeper = Keeper {
         store: store.clone(),
         pool: pool.clone(),
@@ -211,15 +218,16 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         clock.now(),
         clock.wall(),
     );
-    let builder = Builder::new(
-        config.clone(),
-        pool.clone(),
-        store.clone(),
+    let builder = Builder::new(builder::Parts {
+        config: config.clone(),
+        pool: pool.clone(),
+        store: store.clone(),
         peers,
         clock,
-        internal.0.clone(),
+        reply: internal.0.clone(),
         news,
-    );
+        attested,
+    });
     let run = Loop {
         engine,
         net,
@@ -237,7 +245,7 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         dials: Dials::default(),
         listening: Vec::new(),
         links: std::collections::BTreeSet::new(),
-        consents: Vec::new(),
+        answers: Vec::new(),
     };
     tasks.spawn(run.run());
     Ok(Node(Arc::new(Inner {
@@ -256,8 +264,14 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
     })))
 }
 
-fn net_config(config: &Config, chain: ChainId, seed: u64) -> crate::net::Config {
+fn net_config(
+    config: &Config,
+    chain: ChainId,
+    seed: u64,
+    providers: Box<dyn ProviderStore>,
+) -> crate::net::Config {
     let mut it = crate::net::Config::new(chain, seed);
+    it.providers = providers;
     let addresses = config.listen.iter();
     it.listen = addresses.filter_map(|it| it.parse().ok()).collect();
     it.inbound_max = config.limits.connections;
@@ -275,7 +289,7 @@ fn recover(
         ..Options::default()
     };
     let (store, recovery) = Store::open(&config.data_dir, options)?;
-    if recovery.lost_count != 0 || recovery.is_index_rebuilt {
+    if recovery.lost_count != 0 || recovery.is_index_rebuilt || recovery.are_providers_lost {
         tracing::warn!(?recovery, "the data directory was repaired");
     }
     // The rules ask the index; a crash may have left it behind the log.
@@ -296,6 +310,7 @@ fn recover(
     let book = book
         .and_then(|it| Book::from_bytes(&it).ok())
         .unwrap_or_default();
+    let providers = StoredProviders::load(store.providers(), wall)?;
     Ok(Recovered {
         store: Arc::new(store),
         keys,
@@ -303,6 +318,7 @@ fn recover(
         state,
         wal,
         book,
+        providers,
     })
 }
 

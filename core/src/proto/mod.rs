@@ -10,7 +10,7 @@
 //! know each other: `node/flow` connects the effect of one to the input of another.
 //!
 //! *Calculations*, which any machine may use: [`log`], [`chain`], [`package`], [`schedule`],
-//! [`limit`], [`judgement`]. *Machines*: [`hello`], [`peers`], [`sync`], [`pool`], [`build`],
+//! [`limit`], [`judgement`], [`holders`]. *Machines*: [`hello`], [`peers`], [`sync`], [`pool`], [`build`],
 //! [`consensus`], [`exchange`], [`heads`].
 
 pub mod build;
@@ -19,6 +19,7 @@ pub mod consensus;
 pub mod exchange;
 pub mod heads;
 pub mod hello;
+pub mod holders;
 pub mod judgement;
 pub mod limit;
 pub mod log;

@@ -6,10 +6,11 @@
 //! staging/abcd….part      an artifact being received: see `staging.rs`
 //! ```
 //!
-//! The record in the database is what counts: it is committed after the file is durable under its
-//! final name, and removed before the file. A file without a record is garbage.
+//! All folders are made when the store is. The record in the database is what counts: it is
+//! committed after the file is durable under its final name, and removed before the file. A file
+//! without a record is garbage.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use heed::RwTxn;
@@ -19,7 +20,7 @@ use crate::store::blob::{Blob, Lease};
 use crate::store::disk::{self, Disk};
 use crate::store::env::Environment;
 use crate::store::error::StoreError;
-use crate::store::quota::{Claim, Ledger, Stat};
+use crate::store::quota::{Claim, Fate, Ledger, Stat};
 use crate::store::record::BlobRecord;
 use crate::store::tables::LogTables;
 use crate::store::writer::Writer;
@@ -68,9 +69,12 @@ pub(crate) struct Inner {
     eviction: Mutex<()>,
     pub(crate) unnamed: std::sync::atomic::AtomicU64,
     removed: OnceLock<Observer>,
+    judge: OnceLock<Judge>,
 }
 
 type Observer = Box<dyn Fn(&[Blake3]) + Send + Sync>;
+
+type Judge = Box<dyn Fn(&Blake3) -> Fate + Send + Sync>;
 
 impl Blobs {
     pub(crate) fn new(
@@ -83,8 +87,7 @@ impl Blobs {
         let (folder, staging) = (env.dir().join("blobs"), env.dir().join("staging"));
         env.disk().create_folder(&folder)?;
         env.disk().create_folder(&staging)?;
-        // A crash may have come between making a folder for artifacts and the sync of its name.
-        env.disk().sync_folder("folder", &folder)?;
+        make_homes(env.disk(), &folder)?;
         Ok(Self(Arc::new(Inner {
             env: Arc::clone(env),
             tables,
@@ -98,7 +101,14 @@ impl Blobs {
             eviction: Mutex::new(()),
             unnamed: std::sync::atomic::AtomicU64::new(0),
             removed: OnceLock::new(),
+            judge: OnceLock::new(),
         })))
+    }
+
+    /// Asks `judge` about each artifact that would be evicted, on the thread that makes room; it may
+    /// read the log. Only the first judge is heard; without one all are evicted.
+    pub fn on_evict(&self, judge: impl Fn(&Blake3) -> Fate + Send + Sync + 'static) {
+        let _ = self.0.judge.set(Box::new(judge));
     }
 
     /// Calls `observer` with artifacts that were removed, by whatever cause, on the thread that
@@ -215,22 +225,7 @@ impl Blobs {
     ///
     /// [`StoreError`] if the record cannot be written.
     pub fn set_pinned(&self, blake3: &Blake3, is_pinned: bool) -> Result<bool, StoreError> {
-        let (tables, digest) = (self.0.tables, *blake3);
-        let change = self.0.writer.write(64, move |txn| {
-            let Some(before) = tables.blob_record(txn, &digest)? else {
-                return Ok(None);
-            };
-            let after = BlobRecord {
-                is_pinned,
-                ..before
-            };
-            tables.blob.put(txn, &digest.0, &codec::encode(&after))?;
-            Ok(Some((before, after)))
-        })?;
-        if let Some((before, after)) = &change {
-            self.0.ledger().repin(before, after);
-        }
-        Ok(change.is_some())
+        Ok(self.0.set_pinned(vec![*blake3], is_pinned)? != 0)
     }
 
     /// Stored artifacts that follow `after` in the order of their digests, at most
@@ -281,6 +276,17 @@ impl Blobs {
     }
 }
 
+/// Makes the folders of artifacts and their names durable. Made when the first artifact needs it, a
+/// folder would be there for the next artifact before its name is durable, so that one could be
+/// recorded and lost.
+fn make_homes(disk: &Disk, folder: &Path) -> Result<(), StoreError> {
+    for byte in 0..=u8::MAX {
+        disk::make_private_folder(&folder.join(format!("{byte:02x}")))?;
+    }
+    // Always: a crash may have come between making one and the sync.
+    disk.sync_folder("folder", folder)
+}
+
 fn info(blake3: Blake3, record: &BlobRecord) -> BlobInfo {
     BlobInfo {
         blake3,
@@ -324,6 +330,30 @@ impl Inner {
                 Ok((Blake3(key), BlobRecord::from_bytes(value)?))
             })
             .collect()
+    }
+
+    /// Pins or unpins artifacts in one transaction; returns how many of them are stored.
+    fn set_pinned(&self, digests: Vec<Blake3>, is_pinned: bool) -> Result<usize, StoreError> {
+        let tables = self.tables;
+        let changes = self.writer.write(0, move |txn| {
+            let mut changes = Vec::new();
+            for digest in &digests {
+                let Some(before) = tables.blob_record(txn, digest)? else {
+                    continue;
+                };
+                let after = BlobRecord {
+                    is_pinned,
+                    ..before
+                };
+                tables.blob.put(txn, &digest.0, &codec::encode(&after))?;
+                changes.push((before, after));
+            }
+            Ok(changes)
+        })?;
+        for (before, after) in &changes {
+            self.ledger().repin(before, after);
+        }
+        Ok(changes.len())
     }
 
     /// Removes artifacts that this task has claimed: the records, then the files. Those pinned
@@ -389,7 +419,7 @@ impl Inner {
     }
 
     fn evict(&self, excess: u64) -> Result<(), StoreError> {
-        let mut freed = 0;
+        let (mut freed, mut pins) = (0, Vec::new());
         let mut order = self.eviction_order()?.into_iter().peekable();
         while freed < excess && order.peek().is_some() {
             let (mut batch, mut expected) = (Vec::new(), 0);
@@ -397,10 +427,22 @@ impl Inner {
                 let Some((_, digest, weight)) = order.next() else {
                     break;
                 };
-                if self.ledger().claim_unread(digest) {
+                if !self.ledger().claim_unread(digest) {
+                    continue;
+                }
+                // Asked after the claim: whoever wants it to stay from now on cannot open it.
+                let fate = self.judge.get().map_or(Fate::Evict, |it| it(&digest));
+                if fate == Fate::Evict {
                     batch.push(digest);
                     expected += weight;
+                    continue;
                 }
+                self.unclaim(&digest);
+                pins.extend((fate == Fate::Pin).then_some(digest));
+            }
+            // The next search for room does not ask about them again.
+            if !pins.is_empty() {
+                self.set_pinned(std::mem::take(&mut pins), true)?;
             }
             let result = self.remove_claimed(batch.clone(), false);
             let mut ledger = self.ledger();

@@ -89,12 +89,7 @@ impl Disk {
             .filter(|it| !it.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
         self.create_folder(parent)?;
-        match DirBuilder::new().mode(0o700).create(folder) {
-            Err(it) if it.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(StoreError::at("create the folder", folder, &it));
-            }
-            _ => {}
-        }
+        make_private_folder(folder)?;
         let synced = self
             .sync_folder("folder", folder)
             .and_then(|()| self.sync_folder("folder", parent));
@@ -125,6 +120,16 @@ impl Disk {
         self.run(Step::Rename(part), || fs::rename(&draft, path))
             .map_err(fail)?;
         self.sync_folder(part, path.parent().unwrap_or(Path::new(".")))
+    }
+}
+
+/// Creates a folder that only the user may read, unless it is there. Its name is not durable yet.
+pub(crate) fn make_private_folder(folder: &Path) -> Result<(), StoreError> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(it) if it.kind() != io::ErrorKind::AlreadyExists => {
+            Err(StoreError::at("create the folder", folder, &it))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -241,7 +241,6 @@ impl Inner {
     /// Moves an artifact and its outboard, durably.
     fn rename(&self, from: &Path, to: &Path, has_outboard: bool) -> Result<(), StoreError> {
         let folder = to.parent().unwrap_or(&self.folder);
-        self.disk.create_folder(folder)?;
         let rename = || {
             if has_outboard {
                 fs::rename(from.with_extension("obao"), to.with_extension("obao"))?;

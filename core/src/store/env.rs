@@ -1,18 +1,18 @@
-//! The data directory and its two LMDB environments.
+//! The data directory and its LMDB environments.
 //!
 //! ```text
 //! <dir>/            private to the user
 //!   lock            held for life; tells the process
 //!   schema          format of everything below
-//!   log/  index/    LMDB environments
+//!   log/  index/  providers/    LMDB environments
 //!   signed          highest signed head
 //!   wal             consensus journal of the height being decided
 //!   blobs/ staging/ artifacts
 //! ```
 //!
 //! `log` is opened with LMDB's default flags: a commit is durable when it returns. `index` can be
-//! rebuilt from `log`, so its newest commits may be lost by a crash (`NOMETASYNC`: older, never
-//! inconsistent). `WRITEMAP` and `NOSYNC` are never used: they can damage the file.
+//! rebuilt from `log` and `providers` is renewed by others, so their newest commits may be lost by a
+//! crash (`NOMETASYNC`: older, never inconsistent). `WRITEMAP` and `NOSYNC` are never used: they can damage the file.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};

@@ -93,14 +93,22 @@ impl Index {
     ///
     /// [`StoreError::Behind`], as for all look-ups, while the index is being rebuilt.
     pub fn by_digest(&self, digest: &Digest) -> Result<Option<Found>, StoreError> {
-        let prefix = index::by_digest(digest.algorithm(), digest.bytes());
-        let is_same = |it: &AddArtifact| {
-            let own: [Digest; 2] = [it.blake3.into(), it.sha256.into()];
-            own.iter().chain(&it.digests).any(|it| it == digest)
-        };
-        let mut found = self.shared.artifacts(&prefix, is_same)?;
+        let mut found = self.with_digest(digest)?;
         let live = found.iter().position(|it| it.removed.is_none());
         Ok((!found.is_empty()).then(|| found.swap_remove(live.unwrap_or(0))))
+    }
+
+    /// All artifacts with this digest, removed ones included; at most [`FILES_MAX`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Index::by_digest`].
+    pub fn with_digest(&self, digest: &Digest) -> Result<Vec<Found>, StoreError> {
+        let prefix = index::by_digest(digest.algorithm(), digest.bytes());
+        self.shared.artifacts(&prefix, |it| {
+            let own: [Digest; 2] = [it.blake3.into(), it.sha256.into()];
+            own.iter().chain(&it.digests).any(|it| it == digest)
+        })
     }
 
     /// The artifacts of exactly this package URL, in the order of the log; at most [`FILES_MAX`].

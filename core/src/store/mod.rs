@@ -1,8 +1,8 @@
 //! What a node keeps on disk: LMDB environments and artifact files.
 //!
 //! [`Store::open`] opens a data directory and repairs what a crash left. A [`Store`] has the
-//! decided [`Chain`], its [`Index`], the artifacts ([`Blobs`]), a small table for other modules ([`Meta`]), and
-//! the consensus journal ([`Wal`]).
+//! decided [`Chain`], its [`Index`], the artifacts ([`Blobs`]), a small table for other modules
+//! ([`Meta`]), provider records of other nodes ([`Providers`]), and the consensus journal ([`Wal`]).
 //!
 //! Everything here may block on the disk; run it on the blocking pool, except for look-ups, which
 //! take microseconds. No async runtime is needed: completions are plain closures.
@@ -20,6 +20,7 @@ pub mod find;
 pub(crate) mod hashes;
 pub mod index;
 pub mod meta;
+pub mod providers;
 pub mod quota;
 pub(crate) mod record;
 pub mod recover;
@@ -42,7 +43,8 @@ pub use error::StoreError;
 pub use find::{Found, Page, Row};
 pub use index::{Index, IndexStatus};
 pub use meta::{Meta, MetaRow};
-pub use quota::Stat;
+pub use providers::Providers;
+pub use quota::{Fate, Stat};
 pub use record::{ARTIFACT_BYTES_MAX, GROUP_BYTES, INLINE_BYTES_MAX};
 pub use recover::{Options, Recovery, Store};
 pub use signed::SignedHead;

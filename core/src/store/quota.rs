@@ -31,6 +31,17 @@ pub struct Stat {
     pub quota_bytes: u64,
 }
 
+/// What becomes of an artifact that would be evicted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// It is evicted.
+    Evict,
+    /// It stays for now.
+    Stay,
+    /// It is pinned.
+    Pin,
+}
+
 /// What one task does with an artifact, so that no other may.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Claim {

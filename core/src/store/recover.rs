@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | no `schema` | killed while creating the directory | created anew |
 //! | index does not open, or is ahead of the log | crash in the rebuildable part | deleted, rebuilt |
+//! | provider records do not open | crash in what may be lost | deleted, reported |
 //! | log does not contain the signed head | the database lost what was promised | refused |
 //! | record without file, or of another length | the file was damaged from outside | record removed, reported |
 //! | artifact file without record | killed between rename and commit, or during a removal | file removed |
@@ -25,6 +26,7 @@ use crate::store::env::{DataDir, Environment, MAP_BYTES};
 use crate::store::error::StoreError;
 use crate::store::index::Index;
 use crate::store::meta::Meta;
+use crate::store::providers::{GATHER_TIME, Providers};
 use crate::store::record::PartialRecord;
 use crate::store::tables::LogTables;
 use crate::store::tail::Tail;
@@ -64,6 +66,8 @@ impl Default for Options {
 pub struct Recovery {
     /// The index was unusable and is being rebuilt; queries are incomplete until then and say so.
     pub is_index_rebuilt: bool,
+    /// The provider records of other nodes were unusable and are gone; holders renew them.
+    pub are_providers_lost: bool,
     /// Artifacts that were recorded but damaged; at most [`LOST_MAX`] are named. Fetch them again.
     pub lost: Vec<Blake3>,
     /// Number of those.
@@ -83,6 +87,7 @@ pub struct Store {
     index: Index,
     blobs: Blobs,
     meta: Meta,
+    providers: Providers,
     env: Arc<Environment>,
 }
 
@@ -112,6 +117,8 @@ impl Store {
         let chain = Chain::open(&env, tables, &writer, &tail)?;
         let (index, is_rebuilt) = Index::open(&dir, map_bytes, &disk, &chain, &tail)?;
         recovery.is_index_rebuilt = is_rebuilt;
+        let (providers, are_lost) = Providers::open(&dir, &disk, GATHER_TIME)?;
+        recovery.are_providers_lost = are_lost;
         let (quota, reserve) = (options.quota_bytes, options.reserve_bytes);
         let blobs = Blobs::new(&env, tables, &writer, quota, reserve)?;
         blobs.0.recover(&mut recovery)?;
@@ -121,6 +128,7 @@ impl Store {
             index,
             blobs,
             meta,
+            providers,
             env,
         };
         Ok((store, recovery))
@@ -144,6 +152,11 @@ impl Store {
     /// Small values of other modules.
     pub fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    /// Provider records of other nodes.
+    pub fn providers(&self) -> &Providers {
+        &self.providers
     }
 
     /// Opens the consensus journal; only one can be open at a time. Blocks.

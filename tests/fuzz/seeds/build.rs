@@ -1,9 +1,10 @@
 //! Builds: requests, reports, and what is kept of them.
 
 use kogge_node::base::{PublicKey, Sha256, Subject};
+use kogge_node::proto::build::message::Reports;
 use kogge_node::proto::build::{
-    Attested, BuildMessage, BuildRequest, BuildSpec, Failure, FailureCode, FileDigest, Outcome,
-    Pending, Report, ShortDigest,
+    Attested, BuildId, BuildMessage, BuildRequest, BuildSpec, Failure, FailureCode, FileDigest,
+    Open, Outcome, Pending, Report, ShortDigest,
 };
 use kogge_node::proto::chain::testing::{GENESIS_TIME, MemoryChain, node_keys};
 
@@ -70,6 +71,21 @@ pub(super) fn build_messages() -> Vec<BuildMessage> {
     requests
         .chain(reports().into_iter().map(BuildMessage::Report))
         .collect()
+}
+
+/// What never travels by gossip.
+pub(super) fn lists() -> [BuildMessage; 2] {
+    let open = Open {
+        build: BuildId([1; 32]),
+        attempt: 2,
+        reports: Reports([3; 8]),
+        is_over: true,
+    };
+    let wanted = vec![BuildId([1; 32]), BuildId([2; 32])];
+    [
+        BuildMessage::Open(vec![open; 3]),
+        BuildMessage::Want(wanted),
+    ]
 }
 
 pub(super) fn pendings() -> Seeds {

@@ -8,7 +8,7 @@ use kogge_node::proto::consensus;
 use kogge_node::proto::heads::HeadMessage;
 use kogge_node::proto::hello;
 use kogge_node::proto::peers::book::Book;
-use kogge_node::proto::pool::PoolMessage;
+use kogge_node::proto::pool::{Kept, PoolMessage};
 use kogge_node::proto::sync::{Incoming, Message, SyncBlock};
 
 use crate::targets::{canonical, stable};
@@ -84,6 +84,17 @@ pub(crate) fn pool(bytes: &[u8], is_planted: bool) -> bool {
         PoolMessage::to_bytes,
     )
     .is_some()
+}
+
+/// A change that waits for a restart: what it holds would also be taken from a peer.
+pub(crate) fn kept(bytes: &[u8], is_planted: bool) -> bool {
+    let Some(kept) = canonical(bytes, is_planted, Kept::from_bytes, Kept::to_bytes) else {
+        return false;
+    };
+    let message = PoolMessage::Marks(kept.marks);
+    let copy = PoolMessage::from_bytes(&message.to_bytes());
+    assert_eq!(copy, Ok(message), "what is kept would be refused");
+    true
 }
 
 /// Frames of the block exchange: blocks and certificates inside are decoded too, so they are put

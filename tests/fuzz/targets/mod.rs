@@ -122,6 +122,7 @@ pub(crate) const ALL: &[Target] = &[
     target("pending", messages::pending, DECODER, 10_000),
     target("spec", messages::spec, DECODER, 20_000),
     target("pool", messages::pool, DECODER, 5_000),
+    target("kept", messages::kept, DECODER, 5_000),
     target("sync", messages::sync, BLOCK, 10_000),
     target("gossip", messages::gossip, DECODER, 10_000),
     target("requests", exchange::requests, MACHINE, 10_000),

@@ -1,14 +1,19 @@
 //! What reaches nodes that are not linked: gossip and provider records.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_io::Timer;
 use futures::FutureExt;
 use futures_lite::future;
 
-use crate::base::{ChainId, NodeId};
+use crate::base::{ChainId, NodeId, SecretKey, WallTime};
 use crate::net::tests::bed::{Bed, Node, within};
-use crate::net::{CommandError, GossipId, NetEvent, Topic, Verdict};
+use crate::net::{
+    CommandError, GossipId, MemoryProviders, NetEvent, Provider, ProviderStore, Topic, Verdict,
+};
+use crate::proto::holders::score;
+use crate::proto::holders::standing::HOLDERS_MAX;
 
 /// The message that starts with `word`: its id, who passed it on, who wrote it.
 fn heard(node: &Node, word: &str) -> (GossipId, NodeId, NodeId) {
@@ -172,4 +177,76 @@ fn a_holder_is_found_through_a_third_node_and_can_be_dialed() {
     assert_eq!(search(b"nothing"), []);
     carol.handle.dial_peer(alice.id).unwrap();
     carol.connected(&alice);
+}
+
+/// Provider records that a test can look at.
+#[derive(Clone, Default)]
+struct Watched(Arc<Mutex<MemoryProviders>>);
+
+impl ProviderStore for Watched {
+    fn add(&mut self, key: &[u8], provider: Provider, now: WallTime) -> bool {
+        self.0.lock().unwrap().add(key, provider, now)
+    }
+
+    fn providers(&self, key: &[u8], now: WallTime) -> Vec<Provider> {
+        self.0.lock().unwrap().providers(key, now)
+    }
+
+    fn remove(&mut self, key: &[u8], node: &NodeId) {
+        self.0.lock().unwrap().remove(key, node);
+    }
+}
+
+#[test]
+fn a_holder_announces_itself_unless_many_others_come_before_it() {
+    let bed = Bed::new();
+    let (alice, watched) = (bed.node(1), Watched::default());
+    let bob = bed.node_with(2, |it| it.providers = Box::new(watched.clone()));
+    let others: Vec<_> = (1..=255)
+        .map(|it| SecretKey::from_seed([it; 32]).public())
+        .filter(|it| *it != alice.id)
+        .collect();
+    // Under the first key alice would be one of many, under the second she comes first.
+    let mut mirror = watched.clone();
+    let mut crowd = |key: &[u8], is_before: &dyn Fn(u64) -> bool| {
+        let nodes = others.iter().filter(|it| is_before(score(key, it)));
+        for node in nodes.copied() {
+            let (addresses, expires) = (Vec::new(), WallTime::from_millis(u64::MAX));
+            let record = Provider {
+                node,
+                addresses,
+                expires,
+            };
+            mirror.add(key, record, WallTime::default());
+        }
+        watched.providers(key, WallTime::default()).len()
+    };
+    let keys = || (0_u32..).map(u32::to_be_bytes);
+    let own = |key: &[u8]| score(key, &alice.id);
+    let late = keys().find(|it| u64::MAX / 4 * 3 < own(it)).unwrap();
+    let early = keys().find(|it| own(it) < u64::MAX / 4).unwrap();
+    assert_eq!(crowd(&late, &|it| it < own(&late)), HOLDERS_MAX);
+    assert_eq!(crowd(&early, &|it| own(&early) < it), HOLDERS_MAX);
+
+    alice.handle.provide(&late).unwrap();
+    alice.handle.provide(&early).unwrap();
+    alice.join(&bob);
+    let has = |key: &[u8]| {
+        let records = watched.providers(key, WallTime::default());
+        records.iter().any(|it| it.node == alice.id)
+    };
+    let pause = || Timer::after(Duration::from_millis(20));
+    within("the record", async {
+        while !has(&early) {
+            pause().await;
+        }
+    });
+    // Whatever was begun together with it has ended, too, when this one arrives.
+    alice.handle.provide(b"nobody else has it").unwrap();
+    within("another record", async {
+        while !has(b"nobody else has it") {
+            pause().await;
+        }
+    });
+    assert!(!has(&late));
 }

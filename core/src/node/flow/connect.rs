@@ -182,6 +182,7 @@ impl<V: Vault> Engine<V> {
     /// An admitted peer is one no longer.
     fn left(&mut self, now: Time, wall: WallTime, peer: NodeId) {
         self.sync(now, wall, sync::Input::Left { peer });
+        self.builds(now, wall, build::Input::Disconnected(peer));
         self.pool_disconnected(now, wall, peer);
         self.heads(now, heads::Input::Left(peer));
     }

@@ -16,7 +16,7 @@ use crate::proto::hello::{self, Handshakes, Role};
 use crate::proto::log::checkpoint::Checkpoint;
 use crate::proto::log::entry::Entry;
 use crate::proto::peers::{self, Book, Dialer, Scores};
-use crate::proto::pool::{Marks, Pool};
+use crate::proto::pool::{Kept, Pool};
 use crate::proto::sync::{self, Decided, Sync};
 
 /// Links below which remembered peers are dialled.
@@ -144,7 +144,7 @@ impl<V: Vault> Engine<V> {
         now: Time,
         wall: WallTime,
         builds: Vec<build::Pending>,
-        changes: Vec<Marks>,
+        changes: Vec<Kept>,
     ) {
         let members = self.chain.members().clone();
         if self.chain.height() != 0 {

@@ -49,13 +49,34 @@ impl Gossip {
         let malformed = |it: &dyn std::fmt::Display| CodecError::Malformed(it.to_string());
         match (topic, bytes) {
             (Topic::Head, bytes) => HeadMessage::from_bytes(bytes).map(Self::Head),
-            (Topic::Pool, [BUILD, body @ ..]) => BuildMessage::from_bytes(body)
-                .map(Self::Build)
-                .map_err(|it| malformed(&it)),
+            (Topic::Pool, [BUILD, body @ ..]) => match BuildMessage::from_bytes(body) {
+                Ok(BuildMessage::Open(_) | BuildMessage::Want(_)) => {
+                    Err(CodecError::Invalid("not for everybody"))
+                }
+                Ok(message) => Ok(Self::Build(message)),
+                Err(error) => Err(malformed(&error)),
+            },
             (Topic::Pool, [POOL, body @ ..]) => PoolMessage::from_bytes(body)
                 .map(Self::Pool)
                 .map_err(|it| malformed(&it)),
             (Topic::Pool, _) => Err(CodecError::Invalid("unknown kind of pool message")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_for_one_peer_is_not_taken_from_gossip() {
+        for message in [
+            BuildMessage::Open(Vec::new()),
+            BuildMessage::Want(Vec::new()),
+        ] {
+            let (topic, bytes) = Gossip::Build(message).encode();
+            let refused = Gossip::decode(topic, &bytes);
+            assert_eq!(refused, Err(CodecError::Invalid("not for everybody")));
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::proto::heads::Verdict;
 use crate::proto::hello::{self, Hello, Rejection};
 use crate::proto::log::checkpoint::Checkpoint;
 use crate::proto::peers::{Book, Seed};
-use crate::proto::pool::Marks;
+use crate::proto::pool::Kept;
 use crate::proto::sync::{self, SyncBlock};
 
 /// Read access to what is durable, in microseconds.
@@ -42,7 +42,7 @@ pub struct Setup {
     /// Builds that were not finished when the node stopped.
     pub builds: Vec<build::Pending>,
     /// Changes of the authorized nodes that waited for consent when the node stopped.
-    pub changes: Vec<Marks>,
+    pub changes: Vec<Kept>,
     /// Peers to keep connections to.
     pub seeds: Vec<Seed>,
     /// Where to fetch bootstrap documents.
@@ -225,7 +225,7 @@ pub enum Effect {
     /// Append to the consensus WAL.
     Wal(Vec<u8>),
     /// Make the changes that wait for consent durable, in place of those before.
-    SaveChanges(Vec<Marks>),
+    SaveChanges(Vec<Kept>),
     /// Make a block durable, then answer with [`Input::Appended`].
     Append {
         /// The block.

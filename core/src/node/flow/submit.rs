@@ -21,7 +21,7 @@ use crate::proto::chain::{ChainState, Ledger, MemberSet, NodeKeys, Rejected};
 use crate::proto::heads::{self, Verdict};
 use crate::proto::judgement::Judgement;
 use crate::proto::log::entry::Entry;
-use crate::proto::pool::{self, Change, Marks, Pool, PoolMessage, Ready};
+use crate::proto::pool::{self, Change, Kept, Marks, Pool, PoolMessage, Ready};
 
 impl<V: Vault> Engine<V> {
     pub(super) fn new_pool(keys: &NodeKeys, state: &ChainState, members: &MemberSet) -> Pool {
@@ -328,17 +328,14 @@ impl<V: Vault> Engine<V> {
 
     /// Changes that waited for consent in the last run. They are stored again as one list: a list
     /// of the first few would take the place of all.
-    pub(super) fn pool_restored(&mut self, now: Time, wall: WallTime, changes: Vec<Marks>) {
+    pub(super) fn pool_restored(&mut self, now: Time, wall: WallTime, changes: Vec<Kept>) {
         let mut effects = Vec::new();
-        for marks in changes {
-            let input = pool::Input::Received {
-                from: self.me,
-                message: PoolMessage::Marks(marks),
-            };
+        for kept in changes {
+            let left = kept.left(wall);
+            let Kept { marks, owner, .. } = kept;
+            let input = pool::Input::Restored { marks, owner, left };
             self.pool.handle(now, input, &mut effects);
         }
-        // Nobody is to blame for what this node believed before, least of all itself.
-        effects.retain(|it| !matches!(it, pool::Effect::Judge(..)));
         self.pool_effects(now, wall, effects);
     }
 
@@ -351,7 +348,7 @@ impl<V: Vault> Engine<V> {
     fn pool_effects(&mut self, now: Time, wall: WallTime, effects: Vec<pool::Effect>) {
         // Before anybody hears of it.
         if self.pool.take_changed() {
-            let changes = self.pool.changes().collect();
+            let changes = self.pool.kept(now, wall).collect();
             self.out.push(Effect::SaveChanges(changes));
         }
         for effect in effects {

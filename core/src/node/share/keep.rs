@@ -232,6 +232,7 @@ mod tests {
     use super::*;
     use crate::base::{Sha256, WallTime};
     use crate::store::Options;
+    use crate::store::tests::testing::{Maker, add};
 
     fn put(store: &Store, content: &[u8]) -> Blake3 {
         let (root, size) = (Blake3::of(content), content.len() as u64);
@@ -240,6 +241,27 @@ mod tests {
         staging.mark(0..1);
         staging.finish(Sha256::of(content)).unwrap();
         root
+    }
+
+    #[test]
+    fn the_dht_is_told_of_a_package_once_however_many_files_are_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(dir.path(), Options::default()).unwrap();
+        let (first, second) = ("pkg:maven/g/a@1", "pkg:maven/g/a@2");
+        let files = [(first, "a.jar"), (first, "a.pom"), (second, "a.jar")];
+        Maker::default().append(&store, &files.map(|it| add(it.0, it.1)));
+        for (purl, file) in files {
+            put(&store, format!("{purl} {file}").as_bytes());
+        }
+        assert!(store.index().wait(Duration::from_secs(60)));
+        let (_, tellings) = stored(&store, None).unwrap();
+        let key = |it: &Telling| match it {
+            Telling::Provide(key) | Telling::Stop(key) => *key,
+        };
+        let told: Vec<_> = tellings.iter().map(key).collect();
+        let mut expected = [first, second].map(provider_key);
+        expected.sort_unstable();
+        assert_eq!(told, expected);
     }
 
     #[test]

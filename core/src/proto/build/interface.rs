@@ -97,6 +97,8 @@ pub enum Input {
     MembersChanged(MemberSet),
     /// A peer is connected and its hello is done.
     Connected(NodeId),
+    /// A peer is gone.
+    Disconnected(NodeId),
     /// A build that was not finished when the node stopped.
     Restored(Pending),
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::base::{BoundedQueue, NodeId, Time, WallTime};
 use crate::proto::build::interface::{Config, Effect, Input, Judgement, Part, Refusal};
 use crate::proto::build::message::{BuildMessage, BuildRequest, Report};
+use crate::proto::build::open::Lacking;
 use crate::proto::build::record::{Local, Pending, Record};
 use crate::proto::build::spec::{BuildId, BuildSpec};
 use crate::proto::build::status::{BuildStatus, Census, State};
@@ -32,9 +33,6 @@ pub const REMOTE_ACTIVE_MAX: usize = 768;
 
 /// Most unfinished builds that one peer brought; beyond it its requests are ignored.
 pub const PEER_ACTIVE_MAX: usize = 256;
-
-/// Most unfinished builds that a new peer is told about.
-pub const SYNC_BUILDS_MAX: usize = 64;
 
 /// How long a build waits for the next report.
 pub const REPORT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -59,7 +57,7 @@ pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 pub const ANSWERS_MAX: u32 = 32;
 
 /// Highest attempt that is believed of an unknown build: a liar must not use up the numbers.
-const FIRST_ATTEMPT_MAX: u16 = 1_024;
+pub(crate) const FIRST_ATTEMPT_MAX: u16 = 1_024;
 
 /// Most reports that are kept until the request comes that they belong to; gossip does not keep
 /// order. The oldest make room.
@@ -81,6 +79,7 @@ pub struct Builds {
     answers: (u64, u32),
     /// Counts the builds that ended.
     pub(crate) ended: Census,
+    pub(crate) lacking: Lacking,
 }
 
 impl Builds {
@@ -95,6 +94,7 @@ impl Builds {
             orphans: BoundedQueue::new(ORPHANS_MAX),
             answers: (0, 0),
             ended: Census::default(),
+            lacking: Lacking::default(),
         }
     }
 
@@ -135,6 +135,14 @@ impl Builds {
                 let judgement = match message {
                     BuildMessage::Request(it) => self.on_request(now, wall, from, it, out),
                     BuildMessage::Report(it) => self.on_report(now, wall, it, out),
+                    BuildMessage::Open(it) => {
+                        self.on_open(now, from, &it, out);
+                        Judgement::Ignore
+                    }
+                    BuildMessage::Want(it) => {
+                        self.on_want(now, from, &it, out);
+                        Judgement::Ignore
+                    }
                 };
                 out.push(Effect::Judge(from, judgement));
             }
@@ -159,6 +167,7 @@ impl Builds {
             }
             Input::MembersChanged(members) => self.on_members(now, wall, members, out),
             Input::Connected(peer) => self.tell(peer, out),
+            Input::Disconnected(peer) => self.forget_peer(&peer),
             Input::Restored(pending) => self.restore(now, wall, pending, out),
         }
         self.tell_changes(out);
@@ -166,7 +175,8 @@ impl Builds {
 
     /// When [`Builds::expire`] has something to do.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.unfinished().map(|it| it.deadline).min()
+        let deadlines = self.unfinished().map(|it| it.deadline);
+        deadlines.chain(self.lacking.next_deadline()).min()
     }
 
     /// Ends the builds whose time is over.
@@ -177,10 +187,11 @@ impl Builds {
             self.give_up(now, id, out);
         }
         self.run_next(now, wall, out);
+        self.ask(now, out);
         self.tell_changes(out);
     }
 
-    fn unfinished(&self) -> impl Iterator<Item = &Record> {
+    pub(crate) fn unfinished(&self) -> impl Iterator<Item = &Record> {
         self.builds.values().filter(|it| !it.state.is_final())
     }
 
@@ -313,18 +324,6 @@ impl Builds {
             } else {
                 self.orphans.push_dropping_oldest(report);
             }
-        }
-    }
-
-    /// Tells a new peer what is going on.
-    fn tell(&self, peer: NodeId, out: &mut Vec<Effect>) {
-        let mut active: Vec<&Record> = self.unfinished().collect();
-        active.sort_by_key(|it| std::cmp::Reverse(it.touched));
-        for record in active.into_iter().take(SYNC_BUILDS_MAX) {
-            let request = BuildMessage::Request(record.request.clone());
-            out.push(Effect::SendTo(peer, request));
-            let reports = record.reports.values().cloned().map(BuildMessage::Report);
-            out.extend(reports.map(|it| Effect::SendTo(peer, it)));
         }
     }
 

@@ -10,14 +10,25 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::base::digest::bytes_newtype;
 use crate::base::{
-    ChainId, CodecError, NodeId, SecretKey, Signature, SignatureError, WallTime, codec,
+    Blake3, ChainId, CodecError, NodeId, SecretKey, Signature, SignatureError, WallTime, codec,
 };
+use crate::proto::build::machine::BUILDS_MAX;
 use crate::proto::build::outcome::Outcome;
 use crate::proto::build::spec::{BuildId, BuildSpec};
 
 /// Longest message. Unit: bytes.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1_024;
+
+/// Most builds that one [`BuildMessage::Want`] asks for.
+pub const WANT_MAX: usize = 32;
+
+bytes_newtype!(
+    /// A digest of what nodes reported, to see whether two nodes know the same.
+    Reports,
+    8
+);
 
 /// Why a message is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -42,6 +53,44 @@ pub enum BuildMessage {
     /// An authorized node says how far it is.
     #[n(1)]
     Report(#[n(0)] Report),
+    /// Unfinished builds that the sender knows, to a peer that just connected; or builds that are
+    /// over here, to one that takes them for unfinished. Never gossiped.
+    #[n(2)]
+    Open(#[n(0)] Vec<Open>),
+    /// Asks a peer for the requests and reports of builds. Never gossiped.
+    #[n(3)]
+    Want(#[n(0)] Vec<BuildId>),
+}
+
+/// What a node knows of a build, in short.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Encode, Decode)]
+#[cbor(array)]
+pub struct Open {
+    /// The build.
+    #[n(0)]
+    pub build: BuildId,
+    /// The attempt.
+    #[n(1)]
+    pub attempt: u16,
+    /// Who reported what.
+    #[n(2)]
+    pub reports: Reports,
+    /// Whether it is over here.
+    #[n(3)]
+    pub is_over: bool,
+}
+
+impl Reports {
+    /// The digest of how far nodes are, which are sorted.
+    pub(crate) fn of<'a>(ranks: impl IntoIterator<Item = (&'a NodeId, u8)>) -> Self {
+        let mut bytes = Vec::new();
+        for (node, rank) in ranks {
+            bytes.extend_from_slice(node.as_bytes());
+            bytes.push(rank);
+        }
+        let [a, b, c, d, e, f, g, h, ..] = Blake3::of(&bytes).0;
+        Self([a, b, c, d, e, f, g, h])
+    }
 }
 
 /// Somebody wants something to be added.
@@ -123,7 +172,14 @@ impl BuildMessage {
             Self::Request(it) if it.attempt == 0 => {
                 Err(MessageError::Field("attempt is 0, the first is 1"))
             }
-            Self::Request(_) => Ok(message),
+            Self::Open(it) if BUILDS_MAX < it.len() => Err(MessageError::Field("list is too long")),
+            Self::Open(it) if it.iter().any(|it| it.attempt == 0) => {
+                Err(MessageError::Field("attempt is 0, the first is 1"))
+            }
+            Self::Want(it) if WANT_MAX < it.len() => {
+                Err(MessageError::Field("list of wanted builds is too long"))
+            }
+            Self::Request(_) | Self::Open(_) | Self::Want(_) => Ok(message),
             Self::Report(it) => it.outcome.check().map(|()| message),
         }
     }
@@ -132,7 +188,7 @@ impl BuildMessage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Blake3, PublicKey, Sha256, Subject};
+    use crate::base::{PublicKey, Sha256, Subject};
     use crate::proto::build::outcome::{
         Attested, FAILURE_BYTES_MAX, FILES_BYTES_MAX, FILES_MAX, Failure, FailureCode, FileDigest,
         ShortDigest,
@@ -225,6 +281,31 @@ mod tests {
             BuildMessage::from_bytes(&vec![0; MESSAGE_BYTES_MAX + 1]),
             Err(MessageError::Codec(CodecError::TooLong { .. }))
         ));
+    }
+
+    fn open(count: usize) -> BuildMessage {
+        let open = Open {
+            build: BuildId([0xff; 32]),
+            attempt: u16::MAX,
+            reports: Reports([0xff; 8]),
+            is_over: true,
+        };
+        BuildMessage::Open(vec![open; count])
+    }
+
+    #[test]
+    fn lists_of_builds_survive_their_bytes_up_to_their_limits() {
+        let want = |count| BuildMessage::Want(vec![BuildId([0xff; 32]); count]);
+        for (message, is_good) in [
+            (open(0), true),
+            (open(BUILDS_MAX), true),
+            (open(BUILDS_MAX + 1), false),
+            (want(WANT_MAX), true),
+            (want(WANT_MAX + 1), false),
+        ] {
+            let read = BuildMessage::from_bytes(&message.to_bytes());
+            assert_eq!(read.ok(), is_good.then_some(message));
+        }
     }
 
     #[test]

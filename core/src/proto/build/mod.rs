@@ -12,6 +12,7 @@ pub mod message;
 mod name;
 #[cfg(test)]
 mod network;
+pub mod open;
 pub mod outcome;
 mod record;
 #[cfg(test)]
@@ -24,7 +25,7 @@ pub mod verdict;
 
 pub use interface::{Built, Config, Effect, Input, Judgement, Part, Refusal};
 pub use machine::Builds;
-pub use message::{BuildMessage, BuildRequest, MessageError, Report};
+pub use message::{BuildMessage, BuildRequest, MessageError, Open, Report};
 pub use outcome::{Attested, Failure, FailureCode, FileDigest, Outcome, ShortDigest};
 pub use record::Pending;
 pub use spec::{BuildId, BuildSpec, Docker, Maven, Reference, SpecError};

@@ -147,6 +147,7 @@ impl Network {
             .retain(|_, it| !matches!(it, Event::Done { node: at, .. } if *at == node));
         for peer in (0..NODES).filter(|it| is_linked(*it, node)) {
             self.pool(peer, pool::Input::Disconnected(keys(node).id()));
+            self.builds(peer, Input::Disconnected(keys(node).id()));
         }
         pending
     }
@@ -296,8 +297,10 @@ impl Network {
                 )
             }
         };
-        if is_gossip && is_news {
-            self.spread(to, Some(from), message);
+        match (is_news, is_gossip, message) {
+            (true, true, _) => self.spread(to, Some(from), message),
+            (true, false, Message::Build(_)) => self.publish(to, message.clone()),
+            _ => {}
         }
     }
 

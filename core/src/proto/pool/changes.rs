@@ -24,7 +24,8 @@ const DONE_MAX: usize = 1_024;
 
 #[derive(Clone, Debug)]
 struct Item {
-    since: Time,
+    /// When it is forgotten.
+    until: Time,
     change: Change,
     /// The member whose admin marked it first.
     owner: NodeId,
@@ -110,6 +111,12 @@ impl Changes {
         self.items.values().map(Item::message)
     }
 
+    /// All changes with their owners, and how much longer they wait.
+    pub(crate) fn kept(&self, now: Time) -> impl Iterator<Item = (Marks, NodeId, Duration)> {
+        let items = self.items.values();
+        items.map(move |it| (it.message(), it.owner, it.until.since(now)))
+    }
+
     pub(crate) fn eligible(&self) -> impl Iterator<Item = Entry> {
         let quorum = self.members.quorum();
         self.items.values().filter_map(move |it| it.entry(quorum))
@@ -127,6 +134,25 @@ impl Changes {
 
     /// Takes marks; true if some of them are news.
     pub(crate) fn take_marks(&mut self, now: Time, message: Marks) -> Result<bool, PoolError> {
+        self.take(now, message, None)
+    }
+
+    /// Takes a change of the last run, which `owner` began and which waits for `left` more.
+    pub(crate) fn restore(&mut self, now: Time, message: Marks, owner: NodeId, left: Duration) {
+        // What is left out here is left out in the store, too.
+        self.is_changed = true;
+        if !left.is_zero() {
+            // What no longer stands is left out.
+            let _ = self.take(now, message, Some((owner, left)));
+        }
+    }
+
+    fn take(
+        &mut self,
+        now: Time,
+        message: Marks,
+        kept: Option<(NodeId, Duration)>,
+    ) -> Result<bool, PoolError> {
         let Marks {
             change,
             marks,
@@ -150,18 +176,24 @@ impl Changes {
                 .map_err(|it| PoolError::Signature(mark.node, it))?;
             fresh.push(mark);
         }
-        let Some(owner) = known
+        let Some(first) = known
             .map(|it| it.owner)
             .or_else(|| fresh.first().map(|it| it.node))
         else {
             return Ok(false);
         };
-        if known.is_none() && !self.has_room(&owner) {
+        let (owner, left) = kept.unwrap_or((first, CHANGE_AGE_MAX));
+        // Of the last run, it had room when it came; shares may have become smaller since.
+        let has_room = match kept {
+            Some(_) => self.items.len() < CHANGES_MAX,
+            None => self.has_room(&owner),
+        };
+        if known.is_none() && !has_room {
             return Ok(false);
         }
         let is_news = !fresh.is_empty();
         let item = self.items.entry(key).or_insert(Item {
-            since: now,
+            until: now + left.min(CHANGE_AGE_MAX),
             change,
             owner,
             marks: BTreeMap::new(),
@@ -244,15 +276,12 @@ impl Changes {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        self.items
-            .values()
-            .map(|it| it.since + CHANGE_AGE_MAX)
-            .min()
+        self.items.values().map(|it| it.until).min()
     }
 
     pub(crate) fn expire(&mut self, now: Time) {
         let count = self.items.len();
-        self.items.retain(|_, it| now < it.since + CHANGE_AGE_MAX);
+        self.items.retain(|_, it| now < it.until);
         self.is_changed |= self.items.len() < count;
     }
 

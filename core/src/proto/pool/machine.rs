@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{ChainId, NodeId, Subject, Time};
+use crate::base::{ChainId, NodeId, Subject, Time, WallTime};
 use crate::proto::chain::build::Rejected;
 use crate::proto::chain::consent::Consent;
 use crate::proto::chain::member::MemberSet;
@@ -21,7 +21,7 @@ use crate::proto::pool::group::{Group, GroupError};
 use crate::proto::pool::groups::Groups;
 use crate::proto::pool::intake::Taken;
 use crate::proto::pool::message::{
-    ATTESTS_MAX, Change, HAVE_MAX, Have, Marks, PoolError, PoolMessage, Ready, WANT_MAX,
+    ATTESTS_MAX, Change, HAVE_MAX, Have, Kept, Marks, PoolError, PoolMessage, Ready, WANT_MAX,
 };
 
 /// Longest group that travels by gossip. Unit: bytes of its entries. Of longer ones only the
@@ -50,6 +50,15 @@ pub enum Input {
     Mark(Change, Mark),
     /// This candidate has followed the log.
     Ready(Ready),
+    /// A change that waited when the node stopped.
+    Restored {
+        /// The change with its consent.
+        marks: Marks,
+        /// The member whose admin began it.
+        owner: NodeId,
+        /// How much longer it waits.
+        left: Duration,
+    },
     /// A message came, by gossip or directly; `from` is the connected peer that delivered it.
     Received {
         /// The peer.
@@ -174,13 +183,24 @@ impl Pool {
         self.changes.is_candidate(node)
     }
 
-    /// The changes that wait for consent. To store: unlike groups, nobody makes them again after a
-    /// restart. They come back by [`Input::Received`], from this node itself.
+    /// The changes that wait for consent.
     pub fn changes(&self) -> impl Iterator<Item = Marks> {
         self.changes.list()
     }
 
-    /// Whether [`Pool::changes`] is another list than at the last call: time to store it.
+    /// The same to store: unlike groups, nobody makes them again after a restart. They come back by
+    /// [`Input::Restored`].
+    pub fn kept(&self, now: Time, wall: WallTime) -> impl Iterator<Item = Kept> {
+        self.changes
+            .kept(now)
+            .map(move |(marks, owner, left)| Kept {
+                marks,
+                owner,
+                until: wall + left,
+            })
+    }
+
+    /// Whether [`Pool::kept`] is another list than at the last call: time to store it.
     pub fn take_changed(&mut self) -> bool {
         self.changes.take_changed()
     }
@@ -209,6 +229,9 @@ impl Pool {
                 }
             }
             Input::Mark(change, mark) => self.mark(now, change, mark, out),
+            Input::Restored { marks, owner, left } => {
+                self.changes.restore(now, marks, owner, left);
+            }
             Input::Ready(ready) => {
                 if self.changes.take_ready(&ready) {
                     out.push(Effect::Gossip(PoolMessage::Ready(ready)));

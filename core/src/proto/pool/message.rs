@@ -1,10 +1,13 @@
 //! What nodes tell each other about what waits for a block.
 
+use std::time::Duration;
+
 use minicbor::{Decode, Encode};
 
 use crate::base::digest::bytes_newtype;
 use crate::base::{
-    Blake3, BlockId, ChainId, CodecError, NodeId, Signature, SignatureError, Subject, codec,
+    Blake3, BlockId, ChainId, CodecError, NodeId, Signature, SignatureError, Subject, WallTime,
+    codec,
 };
 use crate::proto::chain::consent::{Consent, readiness_bytes};
 use crate::proto::chain::member::{Card, MEMBERS_MAX, Member};
@@ -184,6 +187,58 @@ pub struct Marks {
     pub ready: Option<Ready>,
 }
 
+/// A change that waits for consent, in the form in which it survives a restart.
+#[derive(Clone, Debug, Eq, PartialEq, Encode, Decode)]
+#[cbor(array)]
+pub struct Kept {
+    /// The change with its consent.
+    #[n(0)]
+    pub marks: Marks,
+    /// The member whose admin marked it first; pays for it in the limits.
+    #[n(1)]
+    pub owner: NodeId,
+    /// When it is forgotten.
+    #[n(2)]
+    pub until: WallTime,
+}
+
+impl Kept {
+    /// The stored form.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// Reads the stored form and checks its limits; not its signatures.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError`] if it is damaged.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, PoolError> {
+        let kept: Self = codec::decode(bytes, MESSAGE_BYTES_MAX)?;
+        kept.marks.check()?;
+        Ok(kept)
+    }
+
+    /// How much longer it waits.
+    pub fn left(&self, now: WallTime) -> Duration {
+        let millis = self.until.as_millis().saturating_sub(now.as_millis());
+        Duration::from_millis(millis)
+    }
+}
+
+impl Marks {
+    fn check(&self) -> Result<(), PoolError> {
+        self.change.check()?;
+        if self.marks.is_empty() || !self.marks.windows(2).all(|it| it[0].node < it[1].node) {
+            return Err(PoolError::Field("marks are missing, unsorted or repeated"));
+        }
+        if MEMBERS_MAX < self.marks.len() {
+            return Err(PoolError::Field("list is too long"));
+        }
+        Ok(())
+    }
+}
+
 /// A candidate has followed the log to a block.
 #[derive(Clone, Debug, Eq, PartialEq, Encode, Decode)]
 #[cbor(array)]
@@ -231,11 +286,8 @@ impl PoolMessage {
             Self::Have(it) => (it.len(), HAVE_MAX),
             Self::Want(it) => (it.len(), WANT_MAX),
             Self::Marks(it) => {
-                it.change.check()?;
-                if it.marks.is_empty() || !it.marks.windows(2).all(|it| it[0].node < it[1].node) {
-                    return Err(PoolError::Field("marks are missing, unsorted or repeated"));
-                }
-                (it.marks.len(), MEMBERS_MAX)
+                it.check()?;
+                (0, 0)
             }
             Self::Group(_) | Self::Ready(_) => (0, 0),
         };

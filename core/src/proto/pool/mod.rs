@@ -20,4 +20,4 @@ mod stories;
 
 pub use group::{Group, GroupError};
 pub use machine::{Effect, Input, Judgement, Pool, Refusal};
-pub use message::{Change, Have, Marks, PoolError, PoolMessage, Ready, Signers};
+pub use message::{Change, Have, Kept, Marks, PoolError, PoolMessage, Ready, Signers};

@@ -1,16 +1,17 @@
 //! Every step that the store takes on the disk fails once, in both senses: what was acknowledged
 //! before is there after the next start, and the store goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::base::{Blake3, Rng, Sha256};
 use crate::store::disk::{Faults, Step};
+use crate::store::error::StoreError;
 use crate::store::recover::{Options, Store};
 use crate::store::tests::testing::{Maker, Sense, add, open, options, state};
 
@@ -282,6 +283,7 @@ fn every_kind_of_step_is_taken_and_every_part_is_known() {
         "Allocate(\"blob\")",
         "Commit(\"index\")",
         "Commit(\"log\")",
+        "Commit(\"providers\")",
         "Rename(\"blob\")",
         "Rename(\"schema\")",
         "Rename(\"signed\")",
@@ -303,34 +305,117 @@ fn every_kind_of_step_is_taken_and_every_part_is_known() {
     assert_eq!(steps.keys().collect::<Vec<_>>(), known);
 }
 
+fn put(store: &Store, bytes: &[u8]) -> Result<(), StoreError> {
+    let len = bytes.len() as u64;
+    let staging = store.blobs().begin_unnamed(len)?;
+    staging.write_at(0, bytes)?;
+    staging.finish(Blake3::of(bytes), Sha256::of(bytes), len)
+}
+
 #[test]
-fn a_folder_whose_name_may_be_lost_is_made_again() {
+fn folders_whose_names_may_be_lost_are_synced_at_the_next_start() {
     let step = Step::SyncFolder("folder");
-    let bytes = body(1);
-    let put = |store: &Store| {
-        let staging = store.blobs().begin_unnamed(bytes.len() as u64).unwrap();
-        staging.write_at(0, &bytes).unwrap();
-        staging.finish(Blake3::of(&bytes), Sha256::of(&bytes), bytes.len() as u64)
-    };
     let count = |script: &Script| script.taken.lock().unwrap()[&name(step)];
     let fresh = Arc::new(Script::default());
     drop(Store::open(&folder().path().join("data"), fresh.options()).unwrap());
-    let passed = count(&fresh);
-    for at in [passed, passed + 1] {
-        for sense in [Sense::Before, Sense::After] {
-            let folder = folder();
-            let script = Arc::new(Script {
-                fails: Some((name(step), at, sense)),
-                ..Script::default()
-            });
-            let dir = folder.path().join("data");
-            let (store, _) = Store::open(&dir, script.options()).unwrap();
-            assert!(put(&store).is_err(), "{at} {sense:?}");
-            assert_eq!(count(&script), at + 1);
-            put(&store).unwrap();
-            assert_eq!(count(&script), at + 3, "both are synced: {at} {sense:?}");
-        }
+    // The last sync of a start is that of the folders for artifacts.
+    let last = count(&fresh) - 1;
+    for sense in [Sense::Before, Sense::After] {
+        let folder = folder();
+        let script = Arc::new(Script {
+            fails: Some((name(step), last, sense)),
+            ..Script::default()
+        });
+        let dir = folder.path().join("data");
+        assert!(Store::open(&dir, script.options()).is_err(), "{sense:?}");
+        let (store, _) = Store::open(&dir, script.options()).unwrap();
+        assert_eq!(count(&script), last + 2, "{sense:?}");
+        put(&store, &body(1)).unwrap();
     }
+}
+
+/// Knows which folders for artifacts have durable names, and holds the first task that makes more
+/// durable back until it is released.
+struct Homes {
+    folder: PathBuf,
+    durable: Mutex<BTreeSet<PathBuf>>,
+    /// Tells that a task is held back, and releases it.
+    hold: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
+    lost: Mutex<Vec<PathBuf>>,
+}
+
+impl Homes {
+    fn made(&self) -> BTreeSet<PathBuf> {
+        let folders = std::fs::read_dir(&self.folder).into_iter().flatten();
+        folders.map(|it| it.unwrap().path()).collect()
+    }
+}
+
+impl Faults for Homes {
+    fn before(&self, step: Step) -> io::Result<()> {
+        let hold = match step {
+            Step::SyncFolder("folder") => self.hold.lock().unwrap().take(),
+            _ => None,
+        };
+        if let Some((told, release)) = hold {
+            told.send(()).unwrap();
+            release.recv().ok();
+        }
+        if step == Step::Commit("log") {
+            let durable = self.durable.lock().unwrap().clone();
+            let is_used = |it: &PathBuf| std::fs::read_dir(it).unwrap().next().is_some();
+            let lost = self.made().into_iter().filter(|it| !durable.contains(it));
+            self.lost.lock().unwrap().extend(lost.filter(is_used));
+        }
+        Ok(())
+    }
+
+    fn after(&self, step: Step) -> io::Result<()> {
+        if step == Step::SyncFolder("folder") {
+            *self.durable.lock().unwrap() = self.made();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn of_two_publishers_into_one_folder_none_records_what_a_crash_would_lose() {
+    let bodies = (0..).map(body);
+    let mut seen = BTreeMap::new();
+    let (first, second) = bodies
+        .filter_map(|it| {
+            seen.insert(Blake3::of(&it).0[0], it.clone())
+                .map(|by| (by, it))
+        })
+        .next()
+        .unwrap();
+    let dir = folder();
+    let homes = Arc::new(Homes {
+        folder: dir.path().join("data/blobs"),
+        durable: Mutex::default(),
+        hold: Mutex::default(),
+        lost: Mutex::default(),
+    });
+    let options = Options {
+        faults: Some(Arc::clone(&homes) as Arc<dyn Faults>),
+        ..options()
+    };
+    let (store, _) = Store::open(&dir.path().join("data"), options).unwrap();
+    let ((told, is_told), (release, released)) = (mpsc::channel(), mpsc::channel());
+    *homes.hold.lock().unwrap() = Some((told.clone(), released));
+    std::thread::scope(|scope| {
+        let publish = || {
+            put(&store, &first).unwrap();
+            told.send(()).ok();
+        };
+        scope.spawn(publish);
+        // The first one is held back at a sync, or is done without one.
+        is_told.recv().unwrap();
+        put(&store, &second).unwrap();
+        drop(release);
+    });
+    assert_eq!(*homes.lost.lock().unwrap(), Vec::<PathBuf>::new());
+    assert_eq!(store.blobs().stat().count, 2);
 }
 
 #[test]

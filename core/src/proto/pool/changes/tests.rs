@@ -1,12 +1,12 @@
 //! Consent of admins, readiness of candidates, and what becomes of both.
 
 use super::*;
-use crate::base::{BlockId, SignatureError};
+use crate::base::{BlockId, SignatureError, WallTime};
 use crate::proto::chain::build::{Rejected, build};
 use crate::proto::chain::consent::sign_readiness;
 use crate::proto::chain::testing::{GENESIS_TIME, MemoryChain, card, node_keys, package};
 use crate::proto::pool::samples::{chain, give, handle, id, keys, pool};
-use crate::proto::pool::{Effect, Input, Judgement, Pool, PoolMessage};
+use crate::proto::pool::{Effect, Input, Judgement, Kept, Pool, PoolMessage};
 
 fn marks(change: &Change, admins: &[u8], ready: Option<Ready>) -> PoolMessage {
     let admins = admins.iter().map(|it| node_keys(*it));
@@ -243,4 +243,61 @@ fn a_new_peer_hears_of_all_changes() {
             Effect::SendTo(peer, marks(&remove(1), &[1, 2], None)),
         ]
     );
+}
+
+fn restored(pool: &mut Pool, now: Time, wall: WallTime, kept: Vec<Kept>) {
+    for it in kept {
+        let it = Kept::from_bytes(&it.to_bytes()).unwrap();
+        let left = it.left(wall);
+        let (marks, owner) = (it.marks, it.owner);
+        handle(pool, now, Input::Restored { marks, owner, left });
+    }
+}
+
+#[test]
+fn restarts_do_not_make_a_change_younger() {
+    let day = Duration::from_secs(24 * 3_600);
+    let (mut pool_now, mut wall) = (pool(0), GENESIS_TIME);
+    give(&mut pool_now, 1, marks(&remove(1), &[1], None));
+    // Each life lasts ten days, and has a clock that begins at zero.
+    for life in 1..=3 {
+        let end = Time::ZERO + day * 10;
+        pool_now.expire(end, &mut Vec::new());
+        wall = wall + day * 10;
+        let kept: Vec<_> = pool_now.kept(end, wall).collect();
+        assert_eq!(kept.len(), usize::from(life < 3), "{life}");
+        pool_now = pool(0);
+        restored(&mut pool_now, Time::ZERO, wall, kept);
+    }
+}
+
+#[test]
+fn a_change_whose_time_ended_while_the_node_was_down_is_forgotten_in_the_store_too() {
+    let mut before = pool(0);
+    give(&mut before, 1, marks(&remove(1), &[1], None));
+    let kept = before.kept(Time::ZERO, GENESIS_TIME).collect();
+    let mut after = pool(0);
+    restored(&mut after, Time::ZERO, GENESIS_TIME + CHANGE_AGE_MAX, kept);
+    assert_eq!(after.changes().count(), 0);
+    assert!(after.take_changed());
+}
+
+#[test]
+fn restarts_do_not_shift_the_burden_to_another_owner() {
+    let share = CHANGES_MAX as u64 / 4;
+    let mut before = pool(0);
+    // Admin 2 began them all; admin 1, who comes first by name, joined.
+    let order = keys([1, 2]).map(|it| it.id());
+    let (early, late) = if order[0] < order[1] { (1, 2) } else { (2, 1) };
+    for index in 0..share {
+        give(&mut before, late, marks(&remove(index), &[late], None));
+        give(&mut before, late, marks(&remove(index), &[early], None));
+    }
+    let kept = before.kept(Time::ZERO, GENESIS_TIME).collect();
+    let mut after = pool(0);
+    restored(&mut after, Time::ZERO, GENESIS_TIME, kept);
+    assert_eq!(after.changes().count() as u64, share);
+    let more = |admin| marks(&remove(1_000 + u64::from(admin)), &[admin], None);
+    assert_eq!(give(&mut after, late, more(late)), Judgement::Ignore);
+    assert_eq!(give(&mut after, early, more(early)), Judgement::Accept);
 }
