@@ -1007,7 +1007,7 @@ kogge_status kogge_node_live_start(kogge_node *node,
                                    kogge_error **error);
 
 // Asks about a node; the answer is JSON. Topics: `status`, `peers`, `builds`, `build` (parameter
-// `id`), `config`, `genesis`. Shapes are those of the front end's documents of the same
+// `id`), `config`, `genesis`, `metrics`. Shapes are those of the front end's documents of the same
 // names. `params_json` is a JSON object or empty. Free the buffer with `kogge_buffer_free`.
 //
 // The caller sees to it that:

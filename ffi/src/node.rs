@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kogge::{BuildId, Node, json};
+use kogge::{BuildId, Metric, Node, json};
 use serde_json::{Value, json};
 
 use crate::config::Draft;
@@ -290,6 +290,7 @@ enum Topic {
     Build(BuildId),
     Config,
     Genesis,
+    Metrics,
 }
 
 impl Topic {
@@ -306,10 +307,11 @@ impl Topic {
             "build" => Self::Build(build_id(params["id"].as_str().unwrap_or_default())?),
             "config" => Self::Config,
             "genesis" => Self::Genesis,
+            "metrics" => Self::Metrics,
             other => {
                 let message = format!(
                     "`{other}` is no topic; known are status, peers, builds, build, config, \
-                     genesis"
+                     genesis, metrics"
                 );
                 return Err(Failure::new(kogge_status::Unsupported, message));
             }
@@ -320,6 +322,11 @@ impl Topic {
 pub(crate) fn build_id(text: &str) -> Result<BuildId, Failure> {
     let id = BuildId::from_hex(text);
     id.ok_or_else(|| Failure::argument("want the id of a build: 64 lower-case hex digits"))
+}
+
+fn metric(it: &Metric) -> Value {
+    json!({"name": it.name, "unit": it.unit.as_str(), "kind": it.kind.as_str(), "help": it.help,
+        "value": it.value})
 }
 
 async fn answer(node: &Node, topic: Topic) -> Result<Arc<Vec<u8>>, Failure> {
@@ -338,12 +345,13 @@ async fn answer(node: &Node, topic: Topic) -> Result<Arc<Vec<u8>>, Failure> {
         Topic::Config => json!({"data_dir": node.data_dir(), "listen": node.config().listen,
             "peers": node.config().peers, "bootstrap_urls": node.config().bootstrap_urls}),
         Topic::Genesis => json!(node.genesis()),
+        Topic::Metrics => node.metrics().iter().map(metric).collect(),
     };
     Ok(Arc::new(value.to_string().into_bytes()))
 }
 
 /// Asks about a node; the answer is JSON. Topics: `status`, `peers`, `builds`, `build` (parameter
-/// `id`), `config`, `genesis`. Shapes are those of the front end's documents of the same
+/// `id`), `config`, `genesis`, `metrics`. Shapes are those of the front end's documents of the same
 /// names. `params_json` is a JSON object or empty. Free the buffer with `kogge_buffer_free`.
 ///
 /// # Safety
