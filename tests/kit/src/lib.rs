@@ -4,6 +4,7 @@
 //!   files from Debian packages, behind a proxy that counts every request.
 //! * [`maven`]: a static server over jars and poms that Maven itself downloaded.
 //! * [`network`]: `kogge up` processes that agree.
+//! * [`scene`]: such a network with known artifacts, for the tests of other languages.
 //! * [`mod@run`]: processes that end with the test.
 
 pub mod image;
@@ -12,6 +13,7 @@ pub mod network;
 pub mod proxy;
 pub mod registry;
 pub mod run;
+pub mod scene;
 
 pub use maven::MavenUpstream;
 pub use proxy::Requests;

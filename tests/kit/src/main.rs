@@ -1,18 +1,41 @@
-//! Starts both upstreams, prints their URLs as one line of JSON, and runs until its standard input
-//! closes.
+//! Starts something, prints one line that says where it is, and runs until its standard input closes.
 //!
-//! Usage: `kogge-testkit CACHE_FOLDER`
+//! `kogge-testkit CACHE_FOLDER`: both upstreams; prints their URLs as JSON.
+//! `kogge-testkit scene FOLDER`: a network with known artifacts; prints the path of its description.
 
 use std::io::{Read, Write};
 use std::path::Path;
 
+use kogge_testkit::scene::Scene;
 use kogge_testkit::{Failure, MavenUpstream, registry};
 
 fn main() -> Result<(), Failure> {
-    let cache = std::env::args()
-        .nth(1)
-        .ok_or(Failure("usage: kogge-testkit CACHE_FOLDER".into()))?;
-    let cache = Path::new(&cache);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.as_slice() {
+        [word, folder] if word == "scene" => scene(Path::new(folder)),
+        [cache] => upstreams(Path::new(cache)),
+        _ => Err(Failure(
+            "usage: kogge-testkit CACHE_FOLDER, or kogge-testkit scene FOLDER".into(),
+        )),
+    }
+}
+
+fn scene(folder: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder)?;
+    let scene = Scene::start(&folder.canonicalize()?);
+    announce(&scene.path.display().to_string())
+}
+
+/// Prints a line, and waits until whoever started this closes our standard input, or dies.
+fn announce(line: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout();
+    writeln!(out, "{line}")?;
+    out.flush()?;
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    Ok(())
+}
+
+fn upstreams(cache: &Path) -> Result<(), Failure> {
     let work = cache.join(format!("registry-{}", std::process::id()));
     let registry = registry::with_demo_images(cache, &work)?;
     let maven = MavenUpstream::start(cache)?;
@@ -20,11 +43,7 @@ fn main() -> Result<(), Failure> {
         "registry": registry.url(), "repository": maven.url(), "packages": maven.packages()?,
         "images": ["library/demo:1.0", "library/demo-large:1.0"],
     });
-    let mut out = std::io::stdout();
-    writeln!(out, "{line}")?;
-    out.flush()?;
-    // Whoever started this closes our standard input, or dies, when it is done.
-    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    announce(&line.to_string())?;
     drop(registry);
     let _ = std::fs::remove_dir_all(work);
     Ok(())

@@ -38,10 +38,12 @@ pub fn kogge() -> PathBuf {
     target().join("debug/kogge")
 }
 
-/// Cargo's target folder: this program is `TARGET/debug/deps/NAME`.
+/// Cargo's target folder: this program is `TARGET/debug/deps/NAME` or `TARGET/debug/NAME`.
 pub fn target() -> PathBuf {
     let program = std::env::current_exe().unwrap();
-    program.ancestors().nth(3).unwrap().to_owned()
+    let is_profile = |it: &&Path| it.join("deps").is_dir();
+    let profile = program.ancestors().find(is_profile).unwrap();
+    profile.parent().unwrap().to_owned()
 }
 
 /// Where fixtures that take long to make are kept between runs.
@@ -147,6 +149,19 @@ impl Node {
     /// The file with what it printed, beside its data.
     fn output(&self) -> PathBuf {
         self.data.with_extension("out")
+    }
+
+    /// A document of its front end.
+    pub fn get(&self, path: &str) -> Vec<u8> {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.http)).unwrap();
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.registry());
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let head = answer.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
+        assert_eq!(answer.get(8..12), Some(&b" 200"[..]), "{path}");
+        answer.split_off(head + 4)
     }
 
     /// `host:port` of its registry.
