@@ -6,9 +6,10 @@ use crate::config::Draft;
 use crate::events::{Read, Reader};
 use crate::failure::Failure;
 use crate::host::Host;
-use crate::log::{Cursor, Rows};
+use crate::log::Cursor;
 use crate::op::Op;
 use crate::queue::Queue;
+use crate::rows::Rows;
 use crate::stream::Stream;
 
 /// An object behind a handle.

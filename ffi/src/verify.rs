@@ -12,7 +12,7 @@ use kogge::{Blake3, Digest, Genesis, Row};
 use crate::failure::Failure;
 use crate::guard::call;
 use crate::input::{bytes, out, text};
-use crate::log::{Rows, give_rows};
+use crate::rows::{Rows, give_rows};
 use crate::status::kogge_status;
 use crate::types::{kogge_bytes, kogge_error, kogge_rows, kogge_str};
 

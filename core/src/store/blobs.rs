@@ -28,9 +28,6 @@ use crate::store::writer::Writer;
 /// Most rows of one list; go on after the last one.
 pub const LIST_ROWS_MAX: usize = 1_000;
 
-/// Artifacts that are evicted in one transaction.
-const EVICT_ROWS_MAX: usize = 256;
-
 /// Unit of re-hashing. Unit: bytes.
 const VERIFY_BYTES: usize = 1 << 20;
 
@@ -66,10 +63,10 @@ pub(crate) struct Inner {
     /// Told when an artifact is no longer being removed or published.
     pub(crate) freed: Condvar,
     /// Held while room is made, so that two tasks do not evict for the same bytes.
-    eviction: Mutex<()>,
+    pub(crate) eviction: Mutex<()>,
     pub(crate) unnamed: std::sync::atomic::AtomicU64,
     removed: OnceLock<Observer>,
-    judge: OnceLock<Judge>,
+    pub(crate) judge: OnceLock<Judge>,
 }
 
 type Observer = Box<dyn Fn(&[Blake3]) + Send + Sync>;
@@ -239,25 +236,6 @@ impl Blobs {
         Ok(rows.iter().map(|it| info(it.0, &it.1)).collect())
     }
 
-    /// Evicts what is used least until at most `bytes_max` bytes are stored, or all that is left is
-    /// pinned or in use. Returns the bytes that became free. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if the disk refuses.
-    pub fn shrink(&self, bytes_max: u64) -> Result<u64, StoreError> {
-        let inner = &self.0;
-        let _one_at_a_time = inner
-            .eviction
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let before = inner.ledger().stat().bytes;
-        if bytes_max < before {
-            inner.evict(before - bytes_max)?;
-        }
-        Ok(before.saturating_sub(inner.ledger().stat().bytes))
-    }
-
     /// How much is stored.
     pub fn stat(&self) -> Stat {
         self.0.ledger().stat()
@@ -333,7 +311,11 @@ impl Inner {
     }
 
     /// Pins or unpins artifacts in one transaction; returns how many of them are stored.
-    fn set_pinned(&self, digests: Vec<Blake3>, is_pinned: bool) -> Result<usize, StoreError> {
+    pub(crate) fn set_pinned(
+        &self,
+        digests: Vec<Blake3>,
+        is_pinned: bool,
+    ) -> Result<usize, StoreError> {
         let tables = self.tables;
         let changes = self.writer.write(0, move |txn| {
             let mut changes = Vec::new();
@@ -396,81 +378,6 @@ impl Inner {
             }
         }
         Ok(bytes)
-    }
-
-    /// Reserves `bytes`, evicting what is used least if the quota asks for it. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Quota`] if too much is pinned or in use.
-    pub(crate) fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
-        let _one_at_a_time = self.eviction.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut excess = self.ledger().excess(bytes)?;
-        while 0 < excess {
-            let idle = self.ledger().claim_idle();
-            let Some((digest, freed)) = idle else { break };
-            self.discard_idle(&digest, freed)?;
-            excess = excess.saturating_sub(freed);
-        }
-        if 0 < excess {
-            self.evict(excess)?;
-        }
-        self.ledger().reserve(bytes)
-    }
-
-    fn evict(&self, excess: u64) -> Result<(), StoreError> {
-        let (mut freed, mut pins) = (0, Vec::new());
-        let mut order = self.eviction_order()?.into_iter().peekable();
-        while freed < excess && order.peek().is_some() {
-            let (mut batch, mut expected) = (Vec::new(), 0);
-            while batch.len() < EVICT_ROWS_MAX && freed + expected < excess {
-                let Some((_, digest, weight)) = order.next() else {
-                    break;
-                };
-                if !self.ledger().claim_unread(digest) {
-                    continue;
-                }
-                // Asked after the claim: whoever wants it to stay from now on cannot open it.
-                let fate = self.judge.get().map_or(Fate::Evict, |it| it(&digest));
-                if fate == Fate::Evict {
-                    batch.push(digest);
-                    expected += weight;
-                    continue;
-                }
-                self.unclaim(&digest);
-                pins.extend((fate == Fate::Pin).then_some(digest));
-            }
-            // The next search for room does not ask about them again.
-            if !pins.is_empty() {
-                self.set_pinned(std::mem::take(&mut pins), true)?;
-            }
-            let result = self.remove_claimed(batch.clone(), false);
-            let mut ledger = self.ledger();
-            batch.iter().for_each(|it| ledger.unclaim(it));
-            drop(ledger);
-            self.freed.notify_all();
-            freed += result?;
-        }
-        Ok(())
-    }
-
-    /// Unpinned artifacts as (last use, digest, weight), least recently used first. Reads in
-    /// steps, so that no read transaction lives long.
-    fn eviction_order(&self) -> Result<Vec<(u64, Blake3, u64)>, StoreError> {
-        let (mut order, mut after) = (Vec::new(), None);
-        loop {
-            let rows = self.records(after.as_ref(), LIST_ROWS_MAX)?;
-            let Some(last) = rows.last() else { break };
-            after = Some(last.0);
-            let ledger = self.ledger();
-            let unpinned = rows.iter().filter(|(_, it)| !it.is_pinned);
-            order.extend(
-                unpinned
-                    .map(|(digest, it)| (ledger.last_use(digest, it.used), *digest, it.weight())),
-            );
-        }
-        order.sort_unstable();
-        Ok(order)
     }
 
     fn write_touches_later(&self) {

@@ -16,6 +16,7 @@ pub mod disk;
 pub(crate) mod draft;
 pub mod env;
 pub mod error;
+pub(crate) mod evict;
 pub mod find;
 pub(crate) mod hashes;
 pub mod index;
