@@ -90,7 +90,7 @@ pub(crate) enum Command {
     Provide(Vec<u8>),
     StopProviding(Vec<u8>),
     Providers(QueryId, Vec<u8>),
-    AddAddress(NodeId, Multiaddr),
+    Admit(NodeId),
     Shutdown,
 }
 
@@ -286,13 +286,13 @@ impl NetHandle {
         Ok(query)
     }
 
-    /// Remembers where `peer` may be dialed.
+    /// Lets `peer`, which is connected, take part in searches for holders.
     ///
     /// # Errors
     ///
     /// [`CommandError`].
-    pub fn add_address(&self, peer: NodeId, address: Multiaddr) -> Result<(), CommandError> {
-        self.command(Command::AddAddress(peer, address))
+    pub fn admit(&self, peer: NodeId) -> Result<(), CommandError> {
+        self.command(Command::Admit(peer))
     }
 
     /// The network at this moment.

@@ -64,7 +64,15 @@ impl Task {
                 error,
                 ..
             } => tracing::debug!(address = %send_back_addr, %error, "connection refused"),
-            SwarmEvent::ConnectionEstablished { .. } | SwarmEvent::ConnectionClosed { .. } => {
+            SwarmEvent::ConnectionEstablished { .. } => self.count_connections(),
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                num_established,
+                ..
+            } => {
+                if num_established == 0 {
+                    self.servers.leave(&peer_id);
+                }
                 self.count_connections();
             }
             _ => (),
@@ -218,9 +226,13 @@ impl Task {
         info.listen_addrs.truncate(IDENTIFIED_ADDRESSES_MAX);
         for address in &info.listen_addrs {
             behaviour.links.add_address(peer_id, address.clone());
-            if info.protocols.contains(&kad::NAME) {
-                behaviour.kad.add_address(&peer_id, address.clone());
-            }
+        }
+        if info.protocols.contains(&kad::NAME) && self.swarm.is_connected(&peer_id) {
+            let (kad, addresses) = (
+                &mut self.swarm.behaviour_mut().kad,
+                info.listen_addrs.clone(),
+            );
+            self.servers.learn(kad, peer_id, addresses);
         }
         self.observe(peer, info.observed_addr.clone());
         let event = NetEvent::Identified {

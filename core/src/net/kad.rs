@@ -1,8 +1,9 @@
 //! Kademlia as we use it: provider records only, under our own protocol name.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use libp2p::kad::{Behaviour, Config, Mode};
+use libp2p::kad::{Behaviour, BucketInserts, Config, Mode};
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 
 use crate::net::records::{PROVIDER_TTL, Records};
@@ -26,6 +27,7 @@ pub(crate) fn behaviour(local: PeerId, records: Records) -> Behaviour<Records> {
         .set_query_timeout(QUERY_TIMEOUT)
         .set_provider_record_ttl(Some(PROVIDER_TTL))
         .set_periodic_bootstrap_interval(Some(BOOTSTRAP_INTERVAL))
+        .set_kbucket_inserts(BucketInserts::Manual)
         // The publisher decides each time whether to tell again.
         .set_provider_publication_interval(None)
         // Value records are refused: nothing to republish or to replicate.
@@ -34,6 +36,47 @@ pub(crate) fn behaviour(local: PeerId, records: Records) -> Behaviour<Records> {
     let mut behaviour = Behaviour::with_config(local, records, config);
     behaviour.set_mode(Some(Mode::Server));
     behaviour
+}
+
+/// Who may be in the table: connected peers that answer searches and that the node admitted.
+/// Kademlia dials by itself whom it knows, also a peer that has refused us.
+#[derive(Default)]
+pub(crate) struct Servers {
+    admitted: HashSet<PeerId>,
+    /// Where those that answer searches listen.
+    told: HashMap<PeerId, Vec<Multiaddr>>,
+}
+
+impl Servers {
+    /// The node admitted `peer`, to which it is connected.
+    pub(crate) fn admit(&mut self, kad: &mut Behaviour<Records>, peer: PeerId) {
+        self.admitted.insert(peer);
+        self.meet(kad, &peer);
+    }
+
+    /// `peer`, to which we are connected, answers searches and listens there.
+    pub(crate) fn learn(
+        &mut self,
+        kad: &mut Behaviour<Records>,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    ) {
+        self.told.insert(peer, addresses);
+        self.meet(kad, &peer);
+    }
+
+    fn meet(&self, kad: &mut Behaviour<Records>, peer: &PeerId) {
+        let told = self.told.get(peer).filter(|_| self.admitted.contains(peer));
+        for address in told.into_iter().flatten() {
+            kad.add_address(peer, address.clone());
+        }
+    }
+
+    /// `peer` has no connection any more; the table keeps it.
+    pub(crate) fn leave(&mut self, peer: &PeerId) {
+        self.admitted.remove(peer);
+        self.told.remove(peer);
+    }
 }
 
 /// Whether `address`, told by a peer whose connection comes from `remote`, may be worth a dial by

@@ -111,6 +111,7 @@ impl Net {
             early: BTreeMap::new(),
             queries: HashMap::new(),
             publisher: Publisher::new(key.public()),
+            servers: kad::Servers::default(),
             bans: BTreeMap::new(),
         };
         for address in listen {
@@ -168,6 +169,7 @@ pub(crate) struct Task {
     pub(crate) early: BTreeMap<ConnectionId, Early>,
     pub(crate) queries: HashMap<libp2p::kad::QueryId, Search>,
     pub(crate) publisher: Publisher,
+    pub(crate) servers: kad::Servers,
     bans: BTreeMap<NodeId, Instant>,
 }
 
@@ -274,6 +276,7 @@ impl Task {
             Command::Disconnect(peer) => {
                 // Kademlia would dial it again by itself.
                 if let Some(peer) = id::peer_id(&peer) {
+                    self.servers.leave(&peer);
                     behaviour.kad.remove_peer(&peer);
                 }
                 behaviour.links.disconnect(&peer, &DownReason::Requested);
@@ -282,10 +285,10 @@ impl Task {
             Command::Provide(key) => self.publisher.provide(&mut behaviour.kad, key),
             Command::StopProviding(key) => self.publisher.stop(&mut behaviour.kad, &key),
             Command::Providers(query, key) => self.search(query, key),
-            Command::AddAddress(peer, address) => {
-                if let Some(peer) = id::peer_id(&peer) {
-                    behaviour.kad.add_address(&peer, address.clone());
-                    behaviour.links.add_address(peer, address);
+            Command::Admit(peer) => {
+                if let Some(peer) = id::peer_id(&peer).filter(|it| self.swarm.is_connected(it)) {
+                    self.servers
+                        .admit(&mut self.swarm.behaviour_mut().kad, peer);
                 }
             }
             // Handled by the loop.
@@ -374,6 +377,7 @@ impl Task {
         let end = end.unwrap_or_else(|| now + Duration::from_secs(365 * 24 * 3_600));
         self.bans.insert(peer, end);
         let behaviour = self.swarm.behaviour_mut();
+        self.servers.leave(&peer_id);
         behaviour.kad.remove_peer(&peer_id);
         behaviour.links.cut(&peer, &DownReason::Banned);
         behaviour.bans.block_peer(peer_id);

@@ -86,6 +86,7 @@ impl Loop {
             Effect::Admitted { peer, hello } => {
                 self.hub.peers.tally.admitted.add(1);
                 self.hub.admitted(peer);
+                let _ = self.net.admit(peer);
                 self.shared.admitted(peer, &hello);
             }
             Effect::Refuse { peer, rejection } => {

@@ -124,6 +124,13 @@ impl Node {
     }
 
     pub(super) fn connected(&self, peer: &Self) -> bool {
+        let is_outbound = self.linked(peer);
+        self.handle.admit(peer.id).unwrap();
+        is_outbound
+    }
+
+    /// The same for a peer that is not admitted.
+    pub(super) fn linked(&self, peer: &Self) -> bool {
         self.expect("a link", |it| match it {
             NetEvent::Connected {
                 peer: it,

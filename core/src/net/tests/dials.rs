@@ -174,20 +174,25 @@ fn a_dial_that_cannot_succeed_says_why() {
 #[test]
 fn names_are_dialed_and_known_addresses_too() {
     let bed = Bed::new();
-    let (alice, bob) = (bed.node(1), bed.node(2));
+    let (alice, bob, carol) = (bed.node(1), bed.node(2), bed.node(3));
     let address = bob.address();
     let Some(Part::Tcp(port)) = address.iter().nth(1) else {
         panic!("{address}")
     };
     let name = format!("/dns4/localhost/tcp/{port}").parse().unwrap();
     alice.handle.dial(name, None).unwrap();
-    alice.connected(&bob);
-    bob.connected(&alice);
-    alice.handle.disconnect(bob.id).unwrap();
-    alice.disconnected(&bob);
-    alice.handle.add_address(bob.id, address).unwrap();
-    alice.handle.dial_peer(bob.id).unwrap();
-    assert!(alice.connected(&bob));
+    assert!(alice.linked(&bob));
+
+    alice.handle.dial(carol.address(), None).unwrap();
+    alice.linked(&carol);
+    alice.expect("where Carol listens", |it| match it {
+        NetEvent::Identified { peer, .. } if peer == carol.id => Ok(()),
+        other => Err(other),
+    });
+    alice.handle.disconnect(carol.id).unwrap();
+    alice.disconnected(&carol);
+    alice.handle.dial_peer(carol.id).unwrap();
+    assert!(alice.linked(&carol));
 }
 
 #[test]
