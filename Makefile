@@ -6,7 +6,7 @@ ARGS ?=
 SECONDS_PER_TARGET ?= 60
 TARGET ?= $(notdir $(wildcard tests/fuzz/corpus/*))
 
-.PHONY: demo test check build bench header fuzz
+.PHONY: demo test check build bench bench-ffi header fuzz
 
 # A network of four authorized nodes and two regular ones on loopback; leaves it running unless
 # ARGS=--exit.
@@ -55,6 +55,13 @@ bench:
 	@scripts/setup.sh demo
 	cargo build --release --quiet -p kogge-daemon
 	./target/release/kogge bench $(ARGS)
+
+# The figures of the C library and the bindings, beside Rust in the same run.
+bench-ffi:
+	@scripts/setup.sh test
+	cargo build --release --quiet -p kogge-ffi -p kogge-daemon -p kogge-testkit -p kogge \
+		--lib --bins --example bench-ffi
+	KOGGE_BUILT=1 ./target/release/kogge-testkit bench-ffi
 
 # Writes include/kogge.h anew; look at the difference before you commit it.
 header:

@@ -7,6 +7,7 @@
 //! * [`scene`]: such a network with known artifacts, for the tests of other languages.
 //! * [`mod@run`]: processes that end with the test.
 
+pub mod bench;
 pub mod image;
 pub mod maven;
 pub mod network;

@@ -1,6 +1,7 @@
 //! Starts something, prints one line that says where it is, and runs until its standard input closes.
 //!
 //! `kogge-testkit CACHE_FOLDER`: both upstreams; prints their URLs as JSON.
+//! `kogge-testkit bench-ffi`: figures of the C library and the bindings, and no waiting.
 //! `kogge-testkit scene FOLDER`: a network with known artifacts; prints the path of its description.
 
 use std::io::{Read, Write};
@@ -13,9 +14,13 @@ fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
         [word, folder] if word == "scene" => scene(Path::new(folder)),
+        [word] if word == "bench-ffi" => {
+            let folder = tempfile::Builder::new().prefix("kb").tempdir()?;
+            kogge_testkit::bench::bench_ffi(folder.path())
+        }
         [cache] => upstreams(Path::new(cache)),
         _ => Err(Failure(
-            "usage: kogge-testkit CACHE_FOLDER, or kogge-testkit scene FOLDER".into(),
+            "usage: kogge-testkit CACHE_FOLDER | scene FOLDER | bench-ffi".into(),
         )),
     }
 }

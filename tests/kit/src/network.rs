@@ -35,7 +35,9 @@ pub fn kogge() -> PathBuf {
             .current_dir(root))
         .unwrap();
     });
-    target().join("debug/kogge")
+    let program = std::env::current_exe().unwrap();
+    let profile = program.ancestors().find(|it| it.join("kogge").is_file());
+    profile.unwrap().join("kogge")
 }
 
 /// Cargo's target folder: this program is `TARGET/debug/deps/NAME` or `TARGET/debug/NAME`.

@@ -31,6 +31,12 @@ const JARS: [(&str, usize); 4] = [
     ("large", 64 << 20),
 ];
 
+/// The same for benchmarks; [`BENCH_PACKAGES`] without a name follow, so that the log has a
+/// thousand entries.
+const BENCH_JARS: [(&str, usize); 2] = [("tiny", 10_000), ("large", 1 << 30)];
+
+const BENCH_PACKAGES: usize = 330;
+
 /// The network, until it is dropped.
 pub struct Scene {
     /// The description.
@@ -61,19 +67,29 @@ impl Scene {
     /// Starts one authorized and one regular node, adds the packages, and writes `scene.json` into
     /// `folder`, which is empty.
     pub fn start(folder: &Path) -> Self {
-        let upstream = repository(&folder.join("repository"), JARS.len(), |version| {
-            let len = JARS.get(version - 1).map_or(0, |it| it.1);
-            noise(version, len)
+        Self::with(folder, &JARS, 0)
+    }
+
+    /// The same with less and larger artifacts and a longer log, for benchmarks.
+    pub fn start_for_benchmarks(folder: &Path) -> Self {
+        Self::with(folder, &BENCH_JARS, BENCH_PACKAGES)
+    }
+
+    fn with(folder: &Path, jars: &[(&str, usize)], others: usize) -> Self {
+        let versions = jars.len() + others;
+        let upstream = repository(&folder.join("repository"), versions, |version| {
+            noise(version, jars.get(version - 1).map_or(100, |it| it.1))
         });
         let url = format!("http://127.0.0.1:{}", upstream.port);
         let network = Network::start(1, 1, "http://127.0.0.1:9", &url, false);
         let node = network.regular(0);
-        for version in 1..=JARS.len() {
+        for version in 1..=versions {
             let what = format!("org.example:lib:{version}");
             node.json(&["build", "maven", &what, "--repository", &url]);
         }
-        let artifacts: Vec<Value> = (1..=JARS.len())
-            .map(|version| artifact(folder, &network, version))
+        let artifacts: Vec<Value> = (1..)
+            .zip(jars)
+            .map(|(version, (name, _))| artifact(folder, &network, version, name))
             .collect();
         let genesis = node.data.with_file_name("genesis.json");
         let policy = folder.join("policy");
@@ -99,7 +115,7 @@ impl Scene {
     }
 }
 
-fn artifact(folder: &Path, network: &Network, version: usize) -> Value {
+fn artifact(folder: &Path, network: &Network, version: usize, name: &str) -> Value {
     let node = network.regular(0);
     let (what, file) = (
         format!("org.example:lib:{version}"),
@@ -116,7 +132,7 @@ fn artifact(folder: &Path, network: &Network, version: usize) -> Value {
     })
     .unwrap();
     json!({
-        "name": JARS.get(version - 1).map(|it| it.0), "what": what, "purl": why["package"],
+        "name": name, "what": what, "purl": why["package"],
         "file": file, "blake3": found["blake3"], "sha256": found["sha256"], "size": found["size"],
         "index": found["index"], "path": path, "waybill": waybill,
     })
