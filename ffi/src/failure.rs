@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 
 use kogge::base::DigestError;
+use kogge::node::executor::PoolError;
 use kogge::node::keys::KeyError;
 use kogge::proto::build::{Refusal, SpecError};
 use kogge::proto::log::QueryError;
@@ -83,13 +84,24 @@ impl Failure {
 impl From<io::Error> for Failure {
     /// A failed read or write. What the node wraps into such an error keeps its own status.
     fn from(error: io::Error) -> Self {
-        if let Some(inner) = error.get_ref() {
-            if let Some(it) = inner.downcast_ref::<FetchError>() {
+        let mut inner: Option<&(dyn StdError + 'static)> = Some(&error);
+        while let Some(error) = inner {
+            if let Some(it) = error.downcast_ref::<FetchError>() {
                 return it.clone().into();
             }
-            if let Some(it) = inner.downcast_ref::<StoreError>() {
+            if let Some(it) = error.downcast_ref::<StoreError>() {
                 return it.clone().into();
             }
+            if let Some(it) = error.downcast_ref::<PoolError>() {
+                return (*it).into();
+            }
+            let boxed = error
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::get_ref);
+            inner = match boxed {
+                Some(it) => Some(it),
+                None => error.source(),
+            };
         }
         let status = match error.kind() {
             io::ErrorKind::NotFound => kogge_status::NotFound,
@@ -107,6 +119,15 @@ impl From<io::Error> for Failure {
         let mut this = Self::of(status, &error);
         this.os_code = code.unwrap_or(this.os_code);
         this
+    }
+}
+
+impl From<PoolError> for Failure {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Closed => Self::closed(),
+            PoolError::Panicked => Self::panic(),
+        }
     }
 }
 
@@ -167,7 +188,9 @@ impl From<StartError> for Failure {
             | StartError::Index(_) => kogge_status::Corrupt,
             StartError::Genesis(_) | StartError::OtherNetwork(_) => kogge_status::InvalidArgument,
             StartError::NoNetwork(_) => kogge_status::NotFound,
-            StartError::Pool(_) => kogge_status::Panic,
+            StartError::Pool(PoolError::Panicked) => kogge_status::Panic,
+            // The system refused a thread.
+            StartError::Pool(PoolError::Closed) => kogge_status::Io,
         };
         let mut this = Self::of(status, &error);
         if let StartError::Keys(KeyError::Io { error, .. }) | StartError::Io { error, .. } = &error
@@ -184,11 +207,13 @@ impl From<StartError> for Failure {
 impl From<NodeError> for Failure {
     fn from(error: NodeError) -> Self {
         let status = match &error {
+            NodeError::Store(error) => return error.clone().into(),
+            NodeError::NotStored(_) => kogge_status::NotFound,
+            NodeError::Busy(_) => kogge_status::Busy,
             NodeError::Build(Refusal::Busy | Refusal::TooSoon(_)) => kogge_status::Busy,
             NodeError::Offer(_) | NodeError::Change(_) => kogge_status::InvalidArgument,
             NodeError::Failed(_) | NodeError::Closed => kogge_status::Closed,
             NodeError::Timeout(_) => kogge_status::TimedOut,
-            NodeError::Store(_) => kogge_status::Io,
         };
         Self::of(status, &error)
     }
@@ -197,11 +222,11 @@ impl From<NodeError> for Failure {
 impl From<FetchError> for Failure {
     fn from(error: FetchError) -> Self {
         let status = match &error {
+            FetchError::Store(error) => return error.clone().into(),
             FetchError::Unknown(_) => kogge_status::NotFound,
             FetchError::NoSource(_) | FetchError::Stalled { .. } => kogge_status::Network,
             FetchError::Hostile(_) => kogge_status::Unverified,
             FetchError::Busy => kogge_status::Busy,
-            FetchError::Store(_) => kogge_status::Io,
             FetchError::Closed => kogge_status::Closed,
         };
         Self::of(status, &error)
@@ -243,6 +268,13 @@ mod tests {
         let unknown = FetchError::Unknown("x".into());
         let wrapped = io::Error::other(unknown.clone());
         assert_eq!(Failure::from(wrapped), Failure::from(unknown));
+        let full = StoreError::DatabaseFull;
+        let wrapped = io::Error::other(FetchError::Store(full.clone()));
+        assert_eq!(Failure::from(wrapped).status, kogge_status::Quota);
+        let twice = io::Error::other(io::Error::other(full));
+        assert_eq!(Failure::from(twice).status, kogge_status::Quota);
+        let closed = Failure::from(io::Error::other(PoolError::Closed));
+        assert_eq!(closed.status, kogge_status::Closed);
 
         #[derive(Debug, thiserror::Error)]
         #[error("/x: {0}")]

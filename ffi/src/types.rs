@@ -17,7 +17,7 @@ use crate::status::kogge_status;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kogge_str {
-    /// The first byte; may be NULL if `len` is 0.
+    /// The first byte. If `len` is 0 it may be NULL, and from the library it is.
     pub ptr: *const c_char,
     /// Length. Unit: bytes.
     pub len: usize,
@@ -28,25 +28,35 @@ pub struct kogge_str {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct kogge_bytes {
-    /// The first byte; may be NULL if `len` is 0.
+    /// The first byte. If `len` is 0 it may be NULL, and from the library it is.
     pub ptr: *const u8,
     /// Length. Unit: bytes.
     pub len: usize,
 }
 
 impl kogge_str {
+    /// Nothing is NULL: some runtimes refuse pointers to nowhere.
     pub(crate) const fn of(text: &str) -> Self {
+        let ptr = match text.is_empty() {
+            true => std::ptr::null(),
+            false => text.as_ptr().cast(),
+        };
         Self {
-            ptr: text.as_ptr().cast(),
+            ptr,
             len: text.len(),
         }
     }
 }
 
 impl kogge_bytes {
+    /// Nothing is NULL, as for texts.
     pub(crate) const fn of(bytes: &[u8]) -> Self {
+        let ptr = match bytes.is_empty() {
+            true => std::ptr::null(),
+            false => bytes.as_ptr(),
+        };
         Self {
-            ptr: bytes.as_ptr(),
+            ptr,
             len: bytes.len(),
         }
     }

@@ -201,9 +201,11 @@ impl From<NodeError> for Problem {
                 Self::new(Fault::Unavailable(delay.max(RETRY_AFTER_MIN)), message)
             }
             NodeError::Build(Refusal::Busy)
+            | NodeError::Busy(_)
             | NodeError::Failed(_)
             | NodeError::Closed
             | NodeError::Timeout(_) => Self::unavailable(message),
+            NodeError::NotStored(_) => Self::new(Fault::NotFound, message),
             NodeError::Store(_) => Self::new(Fault::Internal, message),
         }
     }

@@ -1,14 +1,14 @@
-//! Getting a stored artifact out: to a path, a descriptor, a writer.
+//! Getting a stored artifact out: to a path, or as an open file.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{CWD, RenameFlags, ioctl_ficlone, renameat_with};
 
+use crate::base::hex;
 use crate::node::artifact::{Artifact, Content};
 use crate::proto::exchange::group::byte_range;
 use crate::store::Blob;
@@ -132,36 +132,19 @@ fn place(blob: &Blob, path: &Path, options: SaveOptions) -> io::Result<Placement
     if !options.replace && fs::symlink_metadata(path).is_ok() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
-    let mut draft = Draft::beside(path)?;
-    let placement = fill(blob, &draft.path, options)?;
+    let drafted = Draft::beside(blob, path, options);
+    let (draft, placement) = drafted.map_err(|it| match it.kind() {
+        // Not to be taken for an artifact that is not found.
+        io::ErrorKind::NotFound => io::ErrorKind::NotADirectory.into(),
+        _ => it,
+    })?;
     if options.replace {
-        fs::rename(&draft.path, path)?;
+        // Of two names of one file this removes neither: the draft goes when it is dropped.
+        fs::rename(&draft.0, path)?;
     } else {
-        move_to_free(&draft.path, path)?;
+        move_to_free(&draft.0, path)?;
     }
-    draft.is_moved = true;
     Ok(placement)
-}
-
-fn fill(blob: &Blob, draft: &Path, options: SaveOptions) -> io::Result<Placement> {
-    let Some(stored) = blob.path() else {
-        let mut bytes = vec![0; usize::try_from(blob.size()).unwrap_or(0)];
-        blob.read_at(0, &mut bytes).map_err(io::Error::other)?;
-        fs::write(draft, bytes)?;
-        return Ok(Placement::Copied);
-    };
-    if options.hard_link && fs::hard_link(stored, draft).is_ok() {
-        return Ok(Placement::Linked);
-    }
-    let (mut from, mut to) = (File::open(stored)?, File::create_new(draft)?);
-    if options.reflink && ioctl_ficlone(&to, &from).is_ok() {
-        return Ok(Placement::Reflinked);
-    }
-    // Copies inside the kernel where it can.
-    if io::copy(&mut from, &mut to)? != blob.size() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(Placement::Copied)
 }
 
 /// Renames, unless there is something already.
@@ -169,40 +152,53 @@ fn move_to_free(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         // Not every file system can; a second name is refused as well if the place is taken.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-            fs::hard_link(from, to)?;
-            fs::remove_file(from)
-        }
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => fs::hard_link(from, to),
         Err(it) => Err(it.into()),
     }
 }
 
-/// A file that is removed unless it was moved.
-struct Draft {
-    path: PathBuf,
-    is_moved: bool,
-}
+/// A file that this call made under a name that nobody can guess. Whatever is left under that name
+/// is removed.
+struct Draft(PathBuf);
 
 impl Draft {
-    fn beside(path: &Path) -> io::Result<Self> {
-        static DRAFTS: AtomicU64 = AtomicU64::new(0);
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
-        let mut draft = std::ffi::OsString::from(".");
-        draft.push(name);
-        draft.push(format!(".kogge-{}-{number}", std::process::id()));
-        Ok(Self {
-            path: path.with_file_name(draft),
-            is_moved: false,
-        })
+    fn beside(blob: &Blob, path: &Path, options: SaveOptions) -> io::Result<(Self, Placement)> {
+        path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(|it| io::Error::other(it.to_string()))?;
+        let draft = path.with_file_name(format!(".kogge-{}", hex::encode(&seed)));
+        let stored = blob.path();
+        if let Some(stored) = stored.filter(|_| options.hard_link)
+            && fs::hard_link(stored, &draft).is_ok()
+        {
+            return Ok((Self(draft), Placement::Linked));
+        }
+        // What is there already is nobody's business here: neither followed nor removed.
+        let mut to = File::create_new(&draft)?;
+        let this = Self(draft);
+        let Some(stored) = stored else {
+            let mut bytes = vec![0; usize::try_from(blob.size()).unwrap_or(0)];
+            blob.read_at(0, &mut bytes).map_err(io::Error::other)?;
+            to.write_all(&bytes)?;
+            to.sync_data()?;
+            return Ok((this, Placement::Copied));
+        };
+        let mut from = File::open(stored)?;
+        if options.reflink && ioctl_ficlone(&to, &from).is_ok() {
+            return Ok((this, Placement::Reflinked));
+        }
+        // Copies inside the kernel where it can.
+        if io::copy(&mut from, &mut to)? != blob.size() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        to.sync_data()?;
+        Ok((this, Placement::Copied))
     }
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if !self.is_moved {
-            drop(fs::remove_file(&self.path));
-        }
+        drop(fs::remove_file(&self.0));
     }
 }
 
@@ -250,9 +246,31 @@ mod tests {
             assert_eq!(fs::read(&path).unwrap(), bytes);
             let names = if linked == Placement::Linked { 2 } else { 1 };
             assert_eq!(fs::metadata(&path).unwrap().nlink(), names);
+            // Onto another name of the same file, too.
+            assert_eq!(place(&blob, &path, replace).unwrap(), linked);
+            assert_eq!(fs::metadata(&path).unwrap().nlink(), names);
         }
         let left = fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(left, 3, "the store and two files, no drafts");
+    }
+
+    #[test]
+    fn a_link_in_the_way_is_replaced_and_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(&folder.path().join("store"), Options::default()).unwrap();
+        let blob = stored(&store, b"tiny");
+        let (path, other) = (folder.path().join("out"), folder.path().join("other"));
+        fs::write(&other, "precious").unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        assert!(place(&blob, &path, SaveOptions::default()).is_err());
+        let replace = SaveOptions {
+            replace: true,
+            ..SaveOptions::default()
+        };
+        place(&blob, &path, replace).unwrap();
+        assert_eq!(fs::read(&other).unwrap(), b"precious");
+        assert_eq!(fs::read(&path).unwrap(), b"tiny");
+        assert!(fs::symlink_metadata(&path).unwrap().is_file());
     }
 
     #[test]
@@ -260,7 +278,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(&folder.path().join("store"), Options::default()).unwrap();
         let blob = stored(&store, b"tiny");
-        for path in ["nowhere/out", "", ".."] {
+        let long = "x".repeat(300);
+        for path in ["nowhere/out", "", "..", &long] {
             let path = folder.path().join(path);
             assert!(place(&blob, &path, SaveOptions::default()).is_err());
         }

@@ -24,7 +24,7 @@ use crate::proto::build::{BuildId, BuildSpec, BuildStatus, Refusal};
 use crate::proto::chain::Genesis;
 use crate::proto::log::entry::Entry;
 use crate::proto::pool::{Change, Marks};
-use crate::store::{BlobInfo, Store};
+use crate::store::{BlobInfo, Store, StoreError};
 
 /// Why a request to the node was not answered.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -38,6 +38,9 @@ pub enum NodeError {
     /// The change was not taken.
     #[error("the change was not taken: {0}")]
     Change(String),
+    /// Too much of this is going on.
+    #[error("{0}; try again later")]
+    Busy(&'static str),
     /// The node stopped by itself.
     #[error("the node stopped: {0}")]
     Failed(String),
@@ -49,7 +52,10 @@ pub enum NodeError {
     Timeout(Duration),
     /// The store failed.
     #[error("the store: {0}")]
-    Store(String),
+    Store(#[from] StoreError),
+    /// It is not stored here.
+    #[error("{0} is not stored here")]
+    NotStored(Blake3),
 }
 
 /// A running node; cheap to clone. Futures of all methods run on any executor.
@@ -129,7 +135,8 @@ impl Node {
         crate::node::view::peers(&self.0)
     }
 
-    /// Events from now on. A reader that is too slow loses the oldest.
+    /// Events from now on. A reader that is too slow loses the oldest; of more than 1,024 readers the
+    /// last get none: their channel is closed.
     pub fn events(&self) -> Receiver<Event> {
         self.0.shared.subscribe()
     }
@@ -204,7 +211,8 @@ impl Node {
                     match events.recv().await {
                         Ok(Event::Build { id: changed }) if changed == id => break,
                         Ok(_) => (),
-                        Err(_) => return Err(self.gone()),
+                        Err(_) if self.0.shared.is_closed() => return Err(self.gone()),
+                        Err(_) => return Err(NodeError::Busy("too many readers of events")),
                     }
                 }
             }
@@ -263,19 +271,25 @@ impl Node {
     }
 
     fn open_blocking(&self, digest: &Digest) -> Result<Artifact, FetchError> {
-        let store = |it: LogError| FetchError::Store(it.to_string());
+        let store = |it: LogError| match it {
+            LogError::Store(it) => FetchError::Store(it),
+            other => FetchError::Store(StoreError::Corrupt {
+                what: "the index".into(),
+                reason: other.to_string(),
+            }),
+        };
         let log = self.log();
         let found = log.by_digest(digest).map_err(store)?;
         let (index, entry) = found.ok_or_else(|| FetchError::Unknown(digest.to_string()))?;
         let stored = || self.0.store.blobs().open(&entry.blake3);
-        let source = match stored().map_err(|it| FetchError::Store(it.to_string()))? {
+        let source = match stored().map_err(FetchError::Store)? {
             Some(blob) => Content::Stored(Arc::new(blob)),
             None => {
                 let attests = log.attests(&entry.purl).map_err(store)?;
                 let hints = attests.into_iter().map(|it| it.node).collect();
                 match self.0.hub.fetch(&entry, hints)? {
                     Some(arrival) => Content::Arriving(arrival),
-                    None => match stored().map_err(|it| FetchError::Store(it.to_string()))? {
+                    None => match stored().map_err(FetchError::Store)? {
                         Some(blob) => Content::Stored(Arc::new(blob)),
                         None => return Err(FetchError::NoSource(entry.blake3)),
                     },
@@ -308,14 +322,13 @@ impl Node {
     ///
     /// [`NodeError::Store`] if the store fails.
     pub fn stored(&self, digest: &Digest) -> Result<Option<BlobInfo>, NodeError> {
-        let failed = |it: crate::store::StoreError| NodeError::Store(it.to_string());
         let (blobs, bytes) = (self.0.store.blobs(), digest.bytes());
         let blake3 = match (digest.algorithm(), bytes.try_into()) {
             (Algorithm::Blake3, Ok(bytes)) => Some(Blake3(bytes)),
-            (Algorithm::Sha256, Ok(bytes)) => blobs.by_sha256(&Sha256(bytes)).map_err(failed)?,
+            (Algorithm::Sha256, Ok(bytes)) => blobs.by_sha256(&Sha256(bytes))?,
             _ => None,
         };
-        blake3.map_or(Ok(None), |it| blobs.info(&it).map_err(failed))
+        blake3.map_or(Ok(None), |it| Ok(blobs.info(&it)?))
     }
 
     /// Evicts what is used least until at most `bytes_max` bytes are stored, or all that is left
@@ -328,23 +341,21 @@ impl Node {
         let store = self.0.store.clone();
         let shrink = move || store.blobs().shrink(bytes_max);
         let freed = self.0.pool.run(shrink).await;
-        freed
-            .map_err(|_| NodeError::Closed)?
-            .map_err(|it| NodeError::Store(it.to_string()))
+        Ok(freed.map_err(|_| NodeError::Closed)??)
     }
 
     /// Keeps an artifact whatever the quota says, or no longer.
     ///
     /// # Errors
     ///
-    /// [`NodeError::Store`] if it is not stored, or the store fails.
+    /// [`NodeError::NotStored`] if it is not stored, [`NodeError::Store`] if the store fails.
     pub async fn pin(&self, blake3: Blake3, pinned: bool) -> Result<(), NodeError> {
         let store = self.0.store.clone();
         let pin = move || store.blobs().set_pinned(&blake3, pinned);
-        match self.0.pool.run(pin).await.map_err(|_| NodeError::Closed)? {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(NodeError::Store(format!("{blake3} is not stored here"))),
-            Err(error) => Err(NodeError::Store(error.to_string())),
+        let is_stored = self.0.pool.run(pin).await;
+        match is_stored.map_err(|_| NodeError::Closed)?? {
+            true => Ok(()),
+            false => Err(NodeError::NotStored(blake3)),
         }
     }
 

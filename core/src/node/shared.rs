@@ -19,8 +19,8 @@ use crate::proto::hello::Hello;
 /// Events that one reader may be behind; beyond that the oldest are lost to it.
 const EVENTS_MAX: usize = 1_024;
 
-/// Readers of events; one more takes the place of the oldest.
-const READERS_MAX: usize = 64;
+/// Readers of events; one more gets none.
+const READERS_MAX: usize = 1_024;
 
 /// Peers that were turned away or lost and are still shown; the oldest is forgotten.
 const GONE_MAX: usize = 256;
@@ -39,7 +39,7 @@ pub(crate) struct Known {
 /// Shared by the loop and all handles.
 pub(crate) struct Shared {
     state: Mutex<State>,
-    readers: Mutex<VecDeque<Sender<Event>>>,
+    readers: Mutex<Vec<Sender<Event>>>,
     /// Events that readers were too slow for.
     lost: Counter,
     closed: AtomicBool,
@@ -105,14 +105,14 @@ impl Shared {
         self.lost.count()
     }
 
-    /// Events from now on.
+    /// Events from now on; a closed channel if there are too many readers, or the node has stopped.
     pub(crate) fn subscribe(&self) -> Receiver<Event> {
         let (sender, receiver) = async_channel::bounded(EVENTS_MAX);
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        if READERS_MAX <= readers.len() {
-            readers.pop_front();
+        readers.retain(|it| !it.is_closed());
+        if readers.len() < READERS_MAX && !self.is_closed() {
+            readers.push(sender);
         }
-        readers.push_back(sender);
         receiver
     }
 
@@ -266,11 +266,10 @@ impl Shared {
 
     /// Everything has stopped.
     pub(crate) fn closed(&self) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         self.closed.store(true, Ordering::SeqCst);
-        self.readers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        readers.clear();
+        drop(readers);
         self.changed.notify(usize::MAX);
     }
 
@@ -310,6 +309,24 @@ mod tests {
     use crate::proto::chain::testing::{genesis, node_keys};
     use crate::proto::log::checkpoint::Checkpoint;
     use crate::proto::log::cosign::{HeadSignature, SignedHead};
+
+    #[test]
+    fn readers_that_left_make_room_and_those_that_read_stay() {
+        let shared = Shared::new(None);
+        let first = shared.subscribe();
+        for _ in 0..3 * READERS_MAX {
+            drop(shared.subscribe());
+        }
+        shared.event(Event::Live);
+        assert_eq!(first.try_recv(), Ok(Event::Live));
+        let others: Vec<_> = (1..READERS_MAX).map(|_| shared.subscribe()).collect();
+        assert!(others.iter().all(|it| !it.is_closed()));
+        assert!(shared.subscribe().is_closed());
+        shared.event(Event::Live);
+        assert_eq!(first.try_recv(), Ok(Event::Live));
+        shared.closed();
+        assert!(first.is_closed() && shared.subscribe().is_closed());
+    }
 
     #[test]
     fn a_restart_counts_the_signers_that_the_machine_counted() {

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use futures_lite::FutureExt as _;
 
 use crate::base::{ChainId, codec};
 use crate::net::{Net, ProviderStore, Spawn};
@@ -247,7 +250,14 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         links: std::collections::BTreeSet::new(),
         answers: Vec::new(),
     };
-    tasks.spawn(run.run());
+    let watched = shared.clone();
+    tasks.spawn(async move {
+        // A bug must not leave those waiting who wait for the end of the node.
+        if AssertUnwindSafe(run.run()).catch_unwind().await.is_err() {
+            watched.stopped(Some("a bug ended its loop".into()));
+            watched.closed();
+        }
+    });
     Ok(Node(Arc::new(Inner {
         id,
         config,

@@ -17,6 +17,7 @@ use crate::proto::exchange::group::byte_range;
 use crate::proto::exchange::message::Want;
 use crate::proto::exchange::presence::Presence;
 use crate::proto::schedule::Ranges;
+use crate::store::StoreError;
 
 /// Reports that wait for the driver; lanes wait above that.
 const REPORTS_MAX: usize = 1_024;
@@ -58,7 +59,7 @@ pub enum FetchError {
     Busy,
     /// The disk or the quota.
     #[error("the store: {0}")]
-    Store(String),
+    Store(StoreError),
     /// The node shuts down.
     #[error("the node is shutting down")]
     Closed,
@@ -94,7 +95,7 @@ struct Driver {
     effects: Vec<Effect<NodeId>>,
     reports: Channel<(NodeId, Report)>,
     answers: Channel<(NodeId, Vec<Presence>)>,
-    durable: Channel<Result<Ranges, String>>,
+    durable: Channel<Result<Ranges, FetchError>>,
     lanes: BTreeMap<NodeId, Sender<Command>>,
     asked: BTreeSet<NodeId>,
     wanted: Option<u64>,
@@ -111,7 +112,7 @@ struct Driver {
 enum Turn {
     Report(NodeId, Report),
     Answer(NodeId, Vec<Presence>),
-    Durable(Result<Ranges, String>),
+    Durable(Result<Ranges, FetchError>),
     Joined,
     Wanted(u64),
     Deadline,
@@ -179,7 +180,7 @@ impl Driver {
                         self.feed(Input::Durable { groups: run });
                     }
                 }
-                Turn::Durable(Err(problem)) => return Err(FetchError::Store(problem)),
+                Turn::Durable(Err(problem)) => return Err(problem),
                 Turn::Joined => self.ask_peers(),
                 Turn::Wanted(offset) => {
                     self.wanted = Some(offset);
@@ -260,7 +261,7 @@ impl Driver {
                 self.asked.remove(&source);
                 self.feed(Input::SourceGone { source });
             }
-            Report::Disk { problem } => return Err(FetchError::Store(problem)),
+            Report::Disk { problem } => return Err(problem),
         }
         Ok(())
     }
@@ -330,7 +331,7 @@ impl Driver {
                 let _ = self.hub.news.send(News::Stored(root)).await;
                 Ok(())
             }
-            Ok(Err(error)) => Err(FetchError::Store(error.to_string())),
+            Ok(Err(error)) => Err(FetchError::Store(error)),
             Err(_) => Err(FetchError::Closed),
         }
     }
@@ -394,7 +395,7 @@ impl Driver {
         (self.is_syncing, self.loose) = (true, 0);
         let (arrival, done) = (self.arrival.clone(), self.durable.0.clone());
         let sync = move || {
-            let _ = done.try_send(arrival.checkpoint().map_err(|it| it.to_string()));
+            let _ = done.try_send(arrival.checkpoint().map_err(FetchError::Store));
         };
         self.hub.pool.detach(sync).await;
     }
