@@ -61,29 +61,24 @@ impl Inner {
                 let Some((_, digest, weight)) = order.next() else {
                     break;
                 };
-                if !self.ledger().claim_unread(digest) {
+                let Some(claimed) = self.claim_to_evict(digest) else {
                     continue;
-                }
+                };
                 // Asked after the claim: whoever wants it to stay from now on cannot open it.
-                let fate = self.judge.get().map_or(Fate::Evict, |it| it(&digest));
-                if fate == Fate::Evict {
-                    batch.push(digest);
-                    expected += weight;
-                    continue;
+                match self.judge.get().map_or(Fate::Evict, |it| it(&digest)) {
+                    Fate::Evict => {
+                        batch.push(claimed);
+                        expected += weight;
+                    }
+                    Fate::Stay => {}
+                    Fate::Pin => pins.push(digest),
                 }
-                self.unclaim(&digest);
-                pins.extend((fate == Fate::Pin).then_some(digest));
             }
             // The next search for room does not ask about them again.
             if !pins.is_empty() {
                 self.set_pinned(std::mem::take(&mut pins), true)?;
             }
-            let result = self.remove_claimed(batch.clone(), false);
-            let mut ledger = self.ledger();
-            batch.iter().for_each(|it| ledger.unclaim(it));
-            drop(ledger);
-            self.freed.notify_all();
-            freed += result?;
+            freed += self.remove_claimed(&batch, false)?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::base::{Blake3, Sha256};
 use crate::store::disk::Step;
 use crate::store::error::StoreError;
+use crate::store::quota::Fate;
 use crate::store::record::GROUP_BYTES;
 use crate::store::recover::{Options, Recovery, Store};
 use crate::store::staging::Staging;
@@ -359,6 +360,35 @@ fn the_least_recently_used_goes_and_what_is_pinned_or_read_stays() {
     drop(reader);
     assert!(blobs.begin(Blake3([9; 32]), 850_000).unwrap().is_some());
     assert_eq!(blobs.stat().pinned_bytes, 100_008);
+}
+
+#[test]
+fn a_pin_that_fails_leaves_nothing_claimed() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Failing::new();
+    let quota = Options {
+        quota_bytes: 1_000_000,
+        ..faults.options()
+    };
+    let (store, _) = Store::open(dir.path(), quota).unwrap();
+    let blobs = store.blobs();
+    let bodies: Vec<_> = (0..9).map(|it| body(it, 100_000)).collect();
+    let digests: Vec<_> = bodies.iter().map(|it| put(&store, it).unwrap()).collect();
+    let vouched = digests[0];
+    blobs.on_evict(move |it| match *it == vouched {
+        true => Fate::Pin,
+        false => Fate::Evict,
+    });
+    faults.arm_full(Step::Commit("log"), Sense::Before);
+    let full = blobs.begin(Blake3([9; 32]), 200_000).map(|_| ());
+    assert!(matches!(full, Err(StoreError::DiskFull { .. })));
+    for (digest, bytes) in digests.iter().zip(&bodies) {
+        assert_eq!(read(&store, digest).as_ref(), Some(bytes), "readable");
+    }
+    for digest in &digests[1..] {
+        assert_eq!(blobs.remove(digest), Ok(true), "removable");
+    }
+    assert!(blobs.begin(Blake3([9; 32]), 200_000).unwrap().is_some());
 }
 
 #[test]
