@@ -193,18 +193,16 @@ impl Builder {
         }
     }
 
-    /// Saves unfinished builds, and returns when they are durable.
-    ///
-    /// # Errors
-    ///
-    /// Why they are not.
-    pub(crate) async fn save_now(&self, pending: Vec<build::Pending>) -> Result<(), String> {
+    /// Saves unfinished builds, and tells the loop when they are durable, or why they are not.
+    pub(crate) async fn save_and_tell(&self, pending: Vec<build::Pending>) {
         self.unsaved.put(pending);
         let (store, unsaved) = (self.store.clone(), self.unsaved.clone());
-        let saved = self.pool.run(move || unsaved.write(&store)).await;
-        saved
-            .map_err(|error| error.to_string())?
-            .map_err(|error| format!("unfinished builds: {error}"))
+        let reply = self.reply.clone();
+        let write = move || {
+            let saved = unsaved.write(&store);
+            let _ = reply.send_blocking(Internal::BuildsSaved(saved));
+        };
+        self.pool.detach(write).await;
     }
 
     fn tools(&self) -> impl FnOnce() -> Result<Arc<Tools>, PipelineError> + Send + use<> {

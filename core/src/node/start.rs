@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::base::{ChainId, codec};
 use crate::net::{Net, ProviderStore, Spawn};
+use crate::node::answers::Answers;
 use crate::node::attested;
 use crate::node::builder::{self, Builder};
 use crate::node::clock::Clock;
@@ -245,7 +246,8 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         dials: Dials::default(),
         listening: Vec::new(),
         links: std::collections::BTreeSet::new(),
-        answers: Vec::new(),
+        answers: Answers::default(),
+        marked: Vec::new(),
     };
     tasks.spawn(run.run());
     Ok(Node(Arc::new(Inner {
