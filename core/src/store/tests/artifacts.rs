@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
 use crate::base::{Blake3, Sha256};
 use crate::store::disk::Step;
@@ -389,6 +392,67 @@ fn a_pin_that_fails_leaves_nothing_claimed() {
         assert_eq!(blobs.remove(digest), Ok(true), "removable");
     }
     assert!(blobs.begin(Blake3([9; 32]), 200_000).unwrap().is_some());
+}
+
+#[test]
+fn pins_are_made_in_bounded_steps_that_a_failure_does_not_undo() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Failing::new();
+    let quota = Options {
+        quota_bytes: 1_000_000,
+        ..faults.options()
+    };
+    let (store, _) = Store::open(dir.path(), quota).unwrap();
+    for seed in 0..600 {
+        put(&store, &body(seed, 1_000)).unwrap();
+    }
+    let (asked, disk) = (AtomicU64::new(0), faults.clone());
+    store.blobs().on_evict(move |_| {
+        if asked.fetch_add(1, Ordering::Relaxed) == 300 {
+            disk.arm_full(Step::Commit("log"), Sense::Before);
+        }
+        Fate::Pin
+    });
+    let full = store.blobs().begin(Blake3([9; 32]), 900_000).map(|_| ());
+    assert!(matches!(full, Err(StoreError::DiskFull { .. })));
+    assert_eq!(store.blobs().stat().pinned_bytes, 256 * 1_008);
+    let blocked = store.blobs().begin(Blake3([9; 32]), 900_000).map(|_| ());
+    assert!(matches!(blocked, Err(StoreError::Quota { .. })));
+    assert_eq!(store.blobs().stat().pinned_bytes, 600 * 1_008);
+}
+
+#[test]
+fn who_fits_does_not_wait_for_who_makes_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let quota = Options {
+        quota_bytes: 1_000_000,
+        ..options()
+    };
+    let (store, _) = Store::open(dir.path(), quota).unwrap();
+    for seed in 0..9 {
+        put(&store, &body(seed, 100_000)).unwrap();
+    }
+    let ((ask, asked), (answer, answered)) = (mpsc::channel(), mpsc::channel::<()>());
+    let answered = Mutex::new(answered);
+    let waited = Duration::from_secs(20);
+    store.blobs().on_evict(move |_| {
+        ask.send(()).unwrap();
+        match answered.lock().unwrap().recv_timeout(waited) {
+            Ok(()) => Fate::Evict,
+            // Nobody else could go on.
+            Err(_) => Fate::Stay,
+        }
+    });
+    std::thread::scope(|scope| {
+        let large = scope.spawn(|| put(&store, &body(10, 200_000)));
+        asked.recv().unwrap();
+        put(&store, &body(11, 50_000)).unwrap();
+        for _ in 0..9 {
+            answer.send(()).unwrap();
+        }
+        large.join().unwrap().unwrap();
+    });
+    assert_eq!(store.blobs().stat().count, 8, "three of nine have gone");
 }
 
 #[test]
