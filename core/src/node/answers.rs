@@ -78,7 +78,9 @@ impl Answers {
             Err(other) => return Err(other),
         };
         for (reply, status) in self.saving.drain(..) {
-            let answer = refused.clone().map_or(Ok(status), |it| Err(NotTaken::NoRoom(it)));
+            let answer = refused
+                .clone()
+                .map_or(Ok(status), |it| Err(NotTaken::NoRoom(it)));
             let _ = reply.try_send(answer);
         }
         Ok(())
@@ -147,7 +149,9 @@ mod tests {
 
     #[test]
     fn who_asks_hears_of_a_full_disk_and_the_node_goes_on() {
-        let full = StoreError::DiskFull { dir: "/data".into() };
+        let full = StoreError::DiskFull {
+            dir: "/data".into(),
+        };
         for error in [full, StoreError::DatabaseFull] {
             let mut answers = Answers::default();
             let alice = ask(&mut answers);

@@ -146,7 +146,7 @@ impl Loop {
                     };
                     self.engine.handle(now, wall, input);
                     if let Some((id, run)) = done {
-                        self.pipeline_ended(id, run);
+                        self.pipeline_ended(id, run).await;
                     }
                 }
                 Turn::Internal(Internal::StoreFailed(error)) => return Err(error.to_string()),
@@ -213,12 +213,10 @@ impl Loop {
     fn command(&mut self, command: Command) {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         match command {
-            Command::Build(spec, reply) => {
-                match self.engine.submit(now, wall, spec) {
-                    Ok(status) => self.answers.wait(reply, status),
-                    Err(refusal) => drop(reply.try_send(Err(NotTaken::Refused(refusal)))),
-                }
-            }
+            Command::Build(spec, reply) => match self.engine.submit(now, wall, spec) {
+                Ok(status) => self.answers.wait(reply, status),
+                Err(refusal) => drop(reply.try_send(Err(NotTaken::Refused(refusal)))),
+            },
             Command::BuildStatus(id, reply) => {
                 let _ = reply.try_send(self.engine.builds_machine().status(&id));
             }
@@ -351,11 +349,11 @@ impl Loop {
         Input::Listening(addresses)
     }
 
-    fn pipeline_ended(&mut self, id: BuildId, run: u64) {
+    async fn pipeline_ended(&mut self, id: BuildId, run: u64) {
         self.builder.done(id, run);
         let status = self.engine.builds_machine().status(&id);
         if status.is_none_or(|it| it.state.is_final()) {
-            self.builder.over(&id);
+            self.builder.over(id).await;
         }
     }
 

@@ -184,7 +184,7 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         news: news.clone(),
     });
     keep::watch(&store, news.clone());
-    let attested = attested::watch(&store, keys.id());
+    let attested = attested::watch(&store, keys.id(), clock)?;
     attested.authorize(state.members().by_node(&keys.id()).is_some());
     let keeper = Keeper {
         store: store.clone(),
