@@ -30,6 +30,9 @@ pub const UPSTREAM: &str = "upstream";
 /// The source of bytes that were here from an attempt before a restart.
 pub const EARLIER: &str = "earlier";
 
+/// What [`Artifact::look`] reads at a time. Unit: bytes.
+const LOOK_BYTES: usize = 256 << 10;
+
 impl OriginRecord {
     /// The record of something that began to come at `begun` and is here now.
     pub(crate) fn new(clock: &Clock, begun: Time, sources: Vec<(String, u64)>) -> Self {
@@ -94,6 +97,29 @@ impl Artifact {
                 return Ok(bytes);
             }
         }
+    }
+
+    /// What `look` makes of all bytes, on the worker pool: for what takes longer than a moment, such
+    /// as parsing a document. Everything is in memory at once, so the caller looks at
+    /// [`Artifact::size`] first. Dropping the future stops the reading.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Artifact::read`].
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&[u8]) -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let mut bytes = Vec::new();
+        while (bytes.len() as u64) < self.size() {
+            let some = self.read(bytes.len() as u64, LOOK_BYTES).await?;
+            if some.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            bytes.extend_from_slice(&some);
+        }
+        let look = self.node.0.pool.run(move || look(&bytes)).await;
+        look.map_err(io::Error::other)
     }
 
     async fn read_stored(&self, blob: Arc<Blob>, offset: u64, len: usize) -> io::Result<Bytes> {

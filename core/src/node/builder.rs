@@ -9,7 +9,7 @@ use async_channel::Sender;
 
 use crate::base::{NodeId, PublicKey, Time, WallTime};
 use crate::node::artifact::{OriginRecord, UPSTREAM};
-use crate::node::attested::{Attested, refused};
+use crate::node::attested::Attested;
 use crate::node::clock::Clock;
 use crate::node::config::Config;
 use crate::node::executor::Pool;
@@ -107,13 +107,14 @@ impl Builder {
         let cancel = Cancel::new();
         self.running.insert((id, run), cancel.clone());
         let (reply, tools) = (self.reply.clone(), self.tools());
+        let (store, attested) = (self.store.clone(), self.attested.clone());
         let deposit = BlobDeposit {
-            store: self.store.clone(),
+            store: store.clone(),
             peers: self.peers.clone(),
             clock: self.clock,
             news: self.news.clone(),
             build: id,
-            attested: self.attested.clone(),
+            attested: attested.clone(),
         };
         let progress = Reporter {
             id,
@@ -129,6 +130,11 @@ impl Builder {
             let outcome =
                 tools().and_then(|tools| tools.upstream.run(&pipeline_spec(&spec)?, &job));
             let result = outcome.map_err(|it| failure(&it)).and_then(built);
+            // Before anybody hears that this node has the bytes.
+            let result = result.and_then(|it| match attested.keep(store.meta(), id) {
+                Ok(()) => Ok(it),
+                Err(error) => Err(Failure::new(FailureCode::Internal, &error.to_string())),
+            });
             let _ = reply.send_blocking(Internal::Input(Input::BuildDone { id, run, result }));
         };
         self.pool.detach(run_pipeline).await;
@@ -144,9 +150,18 @@ impl Builder {
         self.attested.authorize(is_authorized);
     }
 
-    /// Once a build is over, only the log says whether its bytes must stay.
-    pub(crate) fn over(&self, id: &BuildId) {
-        self.attested.forget(id);
+    /// Once a build is over, the log says whether its bytes must stay.
+    pub(crate) async fn over(&self, id: BuildId) {
+        if !self.attested.over(&id) {
+            return;
+        }
+        let (store, attested) = (self.store.clone(), self.attested.clone());
+        let settle = move || {
+            if let Err(error) = attested.settle(&store, &id) {
+                tracing::warn!(%error, "what this node attested is not pinned yet");
+            }
+        };
+        self.pool.detach(settle).await;
     }
 
     /// Stops a pipeline; its result is ignored by the machine.
@@ -193,18 +208,16 @@ impl Builder {
         }
     }
 
-    /// Saves unfinished builds, and returns when they are durable.
-    ///
-    /// # Errors
-    ///
-    /// Why they are not.
-    pub(crate) async fn save_now(&self, pending: Vec<build::Pending>) -> Result<(), String> {
+    /// Saves unfinished builds, and tells the loop when they are durable, or why they are not.
+    pub(crate) async fn save_and_tell(&self, pending: Vec<build::Pending>) {
         self.unsaved.put(pending);
         let (store, unsaved) = (self.store.clone(), self.unsaved.clone());
-        let saved = self.pool.run(move || unsaved.write(&store)).await;
-        saved
-            .map_err(|error| error.to_string())?
-            .map_err(|error| format!("unfinished builds: {error}"))
+        let reply = self.reply.clone();
+        let write = move || {
+            let saved = unsaved.write(&store);
+            let _ = reply.send_blocking(Internal::BuildsSaved(saved));
+        };
+        self.pool.detach(write).await;
     }
 
     fn tools(&self) -> impl FnOnce() -> Result<Arc<Tools>, PipelineError> + Send + use<> {
@@ -416,7 +429,7 @@ impl Deposit for BlobDeposit {
     fn begin(&self, size_hint: Option<u64>) -> io::Result<Box<dyn DepositWriter>> {
         let staging = self.store.blobs().begin_unnamed(size_hint.unwrap_or(0));
         Ok(Box::new(BlobWriter {
-            staging: staging.map_err(|it| refused(&it))?,
+            staging: staging.map_err(|it| self.attested.refused(&it))?,
             outboard: OutboardBuilder::new(),
             nodes: Vec::new(),
             nodes_at: 0,
@@ -436,7 +449,7 @@ impl BlobWriter {
     fn write_nodes(&mut self) -> io::Result<()> {
         self.staging
             .write_outboard_at(self.nodes_at, &self.nodes)
-            .map_err(|it| refused(&it))?;
+            .map_err(|it| self.attested.refused(&it))?;
         self.nodes_at += self.nodes.len() as u64;
         self.nodes.clear();
         Ok(())
@@ -447,7 +460,7 @@ impl DepositWriter for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.staging
             .write_at(self.at, bytes)
-            .map_err(|it| refused(&it))?;
+            .map_err(|it| self.attested.refused(&it))?;
         self.at += bytes.len() as u64;
         self.outboard
             .update(bytes, &mut self.nodes)
@@ -477,7 +490,7 @@ impl DepositWriter for BlobWriter {
         attested.hold(build, root);
         staging
             .finish(root, digests.sha256, size)
-            .map_err(|it| refused(&it))?;
+            .map_err(|it| attested.refused(&it))?;
         // Waiting could take the threads that the keeper needs.
         let _ = news.try_send(News::Stored(root));
         Ok(())

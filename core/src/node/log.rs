@@ -232,7 +232,21 @@ impl Log {
     ///
     /// [`LogError::Store`] if the store fails.
     pub fn versions(&self, package: &str, after: &str) -> Result<Vec<String>, LogError> {
-        let found = self.store.index().versions(package, Some(after), 1_000)?;
+        self.some_versions(package, after, 1_000)
+    }
+
+    /// The same, at most `limit`: a thousand take some milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Store`] if the store fails.
+    pub fn some_versions(
+        &self,
+        package: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<String>, LogError> {
+        let found = self.store.index().versions(package, Some(after), limit)?;
         Ok(found.into_iter().map(|(it, _)| it).collect())
     }
 

@@ -5,6 +5,7 @@
 //! [`pipeline`]s.
 
 pub mod admit;
+pub(crate) mod answers;
 pub mod artifact;
 pub(crate) mod attested;
 pub(crate) mod builder;

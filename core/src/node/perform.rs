@@ -121,7 +121,7 @@ impl Loop {
             }
             Effect::BuildChanged(status) => {
                 if status.state.is_final() {
-                    self.builder.over(&status.id);
+                    self.builder.over(status.id).await;
                 }
                 self.save_builds().await;
             }

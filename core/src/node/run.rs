@@ -9,6 +9,7 @@ use libp2p::Multiaddr;
 
 use crate::base::NodeId;
 use crate::net::{NetEvent, NetHandle};
+use crate::node::answers::{Answers, NotTaken, Reply};
 use crate::node::builder::Builder;
 use crate::node::clock::Clock;
 use crate::node::dials::Dials;
@@ -19,7 +20,7 @@ use crate::node::pending::save_changes;
 use crate::node::share::Hub;
 use crate::node::shared::{Known, Shared};
 use crate::node::vault::NodeVault;
-use crate::proto::build::{BuildId, BuildSpec, BuildStatus, Refusal};
+use crate::proto::build::{BuildId, BuildSpec, BuildStatus};
 use crate::proto::log::entry::Entry;
 use crate::proto::pool::{Change, Kept, Marks};
 use crate::store::{Store, StoreError, Wal};
@@ -36,7 +37,7 @@ const TURNS_MAX: u32 = 64;
 /// What the owner asks of the loop.
 pub(crate) enum Command {
     /// Ask for a package.
-    Build(BuildSpec, Sender<Result<BuildStatus, Refusal>>),
+    Build(BuildSpec, Reply),
     /// How a build stands.
     BuildStatus(BuildId, Sender<Option<BuildStatus>>),
     /// How all builds stand.
@@ -57,6 +58,8 @@ pub(crate) enum Internal {
     Input(Input),
     /// The store failed.
     StoreFailed(StoreError),
+    /// Unfinished builds were saved for owners who wait for it.
+    BuildsSaved(Result<(), StoreError>),
 }
 
 pub(crate) struct Loop {
@@ -77,19 +80,10 @@ pub(crate) struct Loop {
     pub(crate) dials: Dials,
     pub(crate) listening: Vec<Multiaddr>,
     pub(crate) links: BTreeSet<NodeId>,
-    /// Answers to owners that wait until what they say is durable.
-    pub(crate) answers: Vec<Answer>,
-}
-
-/// An answer that promises that something will be remembered.
-pub(crate) enum Answer {
-    /// A package was asked for.
-    Build(
-        Sender<Result<BuildStatus, Refusal>>,
-        Box<Result<BuildStatus, Refusal>>,
-    ),
-    /// Consent was given.
-    Mark(Sender<Marked>, Marked),
+    /// Answers to owners who asked for a package.
+    pub(crate) answers: Answers,
+    /// Answers to owners who consented in this turn.
+    pub(crate) marked: Vec<(Sender<Marked>, Marked)>,
 }
 
 enum Turn {
@@ -119,6 +113,8 @@ impl Loop {
         // Nobody answers any more: who waits for an answer learns it by the dropped reply.
         self.commands.close();
         while self.commands.try_recv().is_ok() {}
+        self.marked.clear();
+        self.answers = Answers::default();
         self.hub.close();
         self.builder.close();
         self.save().await;
@@ -150,10 +146,14 @@ impl Loop {
                     };
                     self.engine.handle(now, wall, input);
                     if let Some((id, run)) = done {
-                        self.pipeline_ended(id, run);
+                        self.pipeline_ended(id, run).await;
                     }
                 }
                 Turn::Internal(Internal::StoreFailed(error)) => return Err(error.to_string()),
+                Turn::Internal(Internal::BuildsSaved(result)) => {
+                    let saved = self.answers.saved(result);
+                    saved.map_err(|error| format!("unfinished builds: {error}"))?;
+                }
                 Turn::Fault(peer, reason) => {
                     self.engine.handle(now, wall, Input::Fault { peer, reason });
                 }
@@ -161,7 +161,7 @@ impl Loop {
                 Turn::Over => return Err("the network stopped".into()),
             }
             self.perform().await?;
-            self.answer().await?;
+            self.answer().await;
             turns += 1;
             if turns % TURNS_MAX == 0 || self.net_events.is_empty() {
                 self.publish_status();
@@ -173,6 +173,9 @@ impl Loop {
     async fn next(&self) -> Turn {
         let net = async { self.net_events.recv().await.map_or(Turn::Over, Turn::Net) };
         let command = async {
+            if self.answers.is_full() {
+                return future::pending().await;
+            }
             match self.commands.recv().await {
                 Ok(command) => Turn::Command(command),
                 Err(_) => future::pending().await,
@@ -210,10 +213,10 @@ impl Loop {
     fn command(&mut self, command: Command) {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         match command {
-            Command::Build(spec, reply) => {
-                let submitted = self.engine.submit(now, wall, spec);
-                self.answers.push(Answer::Build(reply, Box::new(submitted)));
-            }
+            Command::Build(spec, reply) => match self.engine.submit(now, wall, spec) {
+                Ok(status) => self.answers.wait(reply, status),
+                Err(refusal) => drop(reply.try_send(Err(NotTaken::Refused(refusal)))),
+            },
             Command::BuildStatus(id, reply) => {
                 let _ = reply.try_send(self.engine.builds_machine().status(&id));
             }
@@ -225,7 +228,7 @@ impl Loop {
             }
             Command::Mark(change, reply) => {
                 let marked = self.engine.mark(now, wall, change);
-                self.answers.push(Answer::Mark(reply, marked));
+                self.marked.push((reply, marked));
             }
             Command::Changes(reply) => {
                 let _ = reply.try_send(self.engine.changes().collect());
@@ -346,11 +349,11 @@ impl Loop {
         Input::Listening(addresses)
     }
 
-    fn pipeline_ended(&mut self, id: BuildId, run: u64) {
+    async fn pipeline_ended(&mut self, id: BuildId, run: u64) {
         self.builder.done(id, run);
         let status = self.engine.builds_machine().status(&id);
         if status.is_none_or(|it| it.state.is_final()) {
-            self.builder.over(&id);
+            self.builder.over(id).await;
         }
     }
 
@@ -367,22 +370,16 @@ impl Loop {
         self.builder.save(pending).await;
     }
 
-    /// Answers owners. Consent is durable by now, as an effect of the engine; that of a request would
-    /// be too slow there, because peers bring many.
-    async fn answer(&mut self) -> Result<(), Fatal> {
-        for answer in std::mem::take(&mut self.answers) {
-            match answer {
-                Answer::Build(reply, submitted) => {
-                    if submitted.is_ok() {
-                        let pending = self.engine.builds_machine().pending().collect();
-                        self.builder.save_now(pending).await?;
-                    }
-                    let _ = reply.try_send(*submitted);
-                }
-                Answer::Mark(reply, marked) => drop(reply.try_send(marked)),
-            }
+    /// Answers owners who consented: that is durable by now, as an effect of the engine. Who asked
+    /// for a package waits for a save, which begins here unless one is running.
+    async fn answer(&mut self) {
+        for (reply, marked) in self.marked.drain(..) {
+            let _ = reply.try_send(marked);
         }
-        Ok(())
+        if self.answers.begin() {
+            let pending = self.engine.builds_machine().pending().collect();
+            self.builder.save_and_tell(pending).await;
+        }
     }
 
     /// Returns when it is durable: the consent of an owner is answered after that.

@@ -11,6 +11,7 @@ use futures_lite::FutureExt as _;
 
 use crate::base::{ChainId, codec};
 use crate::net::{Net, ProviderStore, Spawn};
+use crate::node::answers::Answers;
 use crate::node::attested;
 use crate::node::builder::{self, Builder};
 use crate::node::clock::Clock;
@@ -186,7 +187,7 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         news: news.clone(),
     });
     keep::watch(&store, news.clone());
-    let attested = attested::watch(&store, keys.id());
+    let attested = attested::watch(&store, keys.id(), clock)?;
     attested.authorize(state.members().by_node(&keys.id()).is_some());
     let keeper = Keeper {
         store: store.clone(),
@@ -248,7 +249,8 @@ async fn start(config: Config, network: Network, tasks: Tasks) -> Result<Node, S
         dials: Dials::default(),
         listening: Vec::new(),
         links: std::collections::BTreeSet::new(),
-        answers: Vec::new(),
+        answers: Answers::default(),
+        marked: Vec::new(),
     };
     let watched = shared.clone();
     tasks.spawn(async move {

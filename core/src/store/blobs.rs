@@ -17,10 +17,11 @@ use heed::RwTxn;
 
 use crate::base::{Blake3, Sha256, codec};
 use crate::store::blob::{Blob, Lease};
+use crate::store::claim::Removing;
 use crate::store::disk::{self, Disk};
 use crate::store::env::Environment;
 use crate::store::error::StoreError;
-use crate::store::quota::{Claim, Fate, Ledger, Stat};
+use crate::store::quota::{Fate, Ledger, Stat};
 use crate::store::record::BlobRecord;
 use crate::store::tables::LogTables;
 use crate::store::writer::Writer;
@@ -210,10 +211,8 @@ impl Blobs {
     ///
     /// [`StoreError::InUse`] if it is being received.
     pub fn remove(&self, blake3: &Blake3) -> Result<bool, StoreError> {
-        self.0.claim(*blake3, Claim::Remove)?;
-        let removed = self.0.remove_claimed(vec![*blake3], true);
-        self.0.unclaim(blake3);
-        Ok(removed? != 0)
+        let removing = self.0.claim_to_remove(*blake3)?;
+        Ok(self.0.remove_claimed(&[removing], true)? != 0)
     }
 
     /// Exempts an artifact from eviction, or ends that; false if it is not stored.
@@ -342,9 +341,10 @@ impl Inner {
     /// stay unless `even_pinned`. Returns the bytes that became free.
     pub(crate) fn remove_claimed(
         &self,
-        digests: Vec<Blake3>,
+        claimed: &[Removing<'_>],
         even_pinned: bool,
     ) -> Result<u64, StoreError> {
+        let digests: Vec<_> = claimed.iter().map(Removing::digest).collect();
         let tables = self.tables;
         let removed = self.writer.write(0, move |txn| {
             let mut removed = Vec::new();
@@ -368,14 +368,15 @@ impl Inner {
             observer(&removed.iter().map(|it| it.0).collect::<Vec<_>>());
         }
         let mut bytes = 0;
-        for (digest, record) in &removed {
+        // The records are gone: that counts, even if a file then stays as garbage.
+        for (_, record) in &removed {
             self.ledger().subtract(record);
             bytes += record.weight().max(1);
-            if !record.is_inline {
-                let path = self.path(digest);
-                disk::remove_if_any(&path)?;
-                disk::remove_if_any(&path.with_extension("obao"))?;
-            }
+        }
+        for (digest, _) in removed.iter().filter(|it| !it.1.is_inline) {
+            let path = self.path(digest);
+            disk::remove_if_any(&path)?;
+            disk::remove_if_any(&path.with_extension("obao"))?;
         }
         Ok(bytes)
     }

@@ -36,7 +36,40 @@ impl Drop for Publishing<'_> {
     }
 }
 
+/// An artifact that this task has claimed to remove it; free again when it is dropped, whatever
+/// happened. One that stayed claimed would be neither readable nor removable until a restart, and
+/// who wants to claim or to publish it would wait for ever.
+pub(crate) struct Removing<'a>(&'a Inner, Blake3);
+
+impl Removing<'_> {
+    pub(crate) fn digest(&self) -> Blake3 {
+        self.1
+    }
+}
+
+impl Drop for Removing<'_> {
+    fn drop(&mut self) {
+        self.0.unclaim(&self.1);
+    }
+}
+
 impl Inner {
+    /// Claims an artifact to remove it, pinned or read as it may be. Waits as [`Inner::claim`] does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Inner::claim`].
+    pub(crate) fn claim_to_remove(&self, digest: Blake3) -> Result<Removing<'_>, StoreError> {
+        self.claim(digest, Claim::Remove)?;
+        Ok(Removing(self, digest))
+    }
+
+    /// Claims an artifact for eviction; `None` if another task has claimed it or is reading it.
+    pub(crate) fn claim_to_evict(&self, digest: Blake3) -> Option<Removing<'_>> {
+        let is_claimed = self.ledger().claim_unread(digest);
+        is_claimed.then(|| Removing(self, digest))
+    }
+
     /// Claims an artifact. Waits while another task removes or publishes it: for a commit and some
     /// syncs.
     ///

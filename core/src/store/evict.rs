@@ -7,8 +7,8 @@ use crate::store::blobs::{Blobs, Inner, LIST_ROWS_MAX};
 use crate::store::error::StoreError;
 use crate::store::quota::Fate;
 
-/// Artifacts that are evicted in one transaction.
-const EVICT_ROWS_MAX: usize = 256;
+/// Artifacts that are asked about, and then pinned or evicted, in one go.
+const ROWS_MAX: usize = 256;
 
 impl Blobs {
     /// Evicts what is used least until at most `bytes_max` bytes are stored, or all that is left is
@@ -29,6 +29,17 @@ impl Blobs {
         }
         Ok(before.saturating_sub(inner.ledger().stat().bytes))
     }
+
+    /// Exempts artifacts from eviction, some hundred in a transaction; those that are not stored
+    /// are passed over. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if a record cannot be written; some may be pinned then.
+    pub fn pin_all(&self, digests: &[Blake3]) -> Result<(), StoreError> {
+        let pin = |some: &[Blake3]| self.0.set_pinned(some.to_vec(), true).map(drop);
+        digests.chunks(ROWS_MAX).try_for_each(pin)
+    }
 }
 
 impl Inner {
@@ -38,54 +49,73 @@ impl Inner {
     ///
     /// [`StoreError::Quota`] if too much is pinned or in use.
     pub(crate) fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
+        // Who fits does not wait for those who make room.
+        if self.ledger().reserve(bytes).is_ok() {
+            return Ok(());
+        }
         let _one_at_a_time = self.eviction.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut excess = self.ledger().excess(bytes)?;
-        while 0 < excess {
-            let idle = self.ledger().claim_idle();
-            let Some((digest, freed)) = idle else { break };
-            self.discard_idle(&digest, freed)?;
-            excess = excess.saturating_sub(freed);
+        loop {
+            let excess = self.ledger().excess(bytes)?;
+            let mut freed = 0;
+            while freed < excess {
+                let idle = self.ledger().claim_idle();
+                let Some((digest, bytes)) = idle else { break };
+                self.discard_idle(&digest, bytes)?;
+                freed += bytes;
+            }
+            if freed < excess {
+                freed += self.evict(excess - freed)?;
+            }
+            match self.ledger().reserve(bytes) {
+                // Others who fitted meanwhile have taken what became free.
+                Err(_) if 0 < freed => (),
+                reserved => return reserved,
+            }
         }
-        if 0 < excess {
-            self.evict(excess)?;
-        }
-        self.ledger().reserve(bytes)
     }
 
-    fn evict(&self, excess: u64) -> Result<(), StoreError> {
-        let (mut freed, mut pins) = (0, Vec::new());
-        let mut order = self.eviction_order()?.into_iter().peekable();
-        while freed < excess && order.peek().is_some() {
-            let (mut batch, mut expected) = (Vec::new(), 0);
-            while batch.len() < EVICT_ROWS_MAX && freed + expected < excess {
-                let Some((_, digest, weight)) = order.next() else {
-                    break;
-                };
-                if !self.ledger().claim_unread(digest) {
-                    continue;
-                }
-                // Asked after the claim: whoever wants it to stay from now on cannot open it.
-                let fate = self.judge.get().map_or(Fate::Evict, |it| it(&digest));
-                if fate == Fate::Evict {
-                    batch.push(digest);
-                    expected += weight;
-                    continue;
-                }
-                self.unclaim(&digest);
-                pins.extend((fate == Fate::Pin).then_some(digest));
-            }
-            // The next search for room does not ask about them again.
-            if !pins.is_empty() {
-                self.set_pinned(std::mem::take(&mut pins), true)?;
-            }
-            let result = self.remove_claimed(batch.clone(), false);
-            let mut ledger = self.ledger();
-            batch.iter().for_each(|it| ledger.unclaim(it));
-            drop(ledger);
-            self.freed.notify_all();
-            freed += result?;
+    /// Evicts what is used least until `excess` bytes are free or nothing is left that may go.
+    /// Returns the bytes that became free.
+    fn evict(&self, excess: u64) -> Result<u64, StoreError> {
+        let mut order = self.eviction_order()?.into_iter();
+        let mut freed = 0;
+        while freed < excess && 0 < order.len() {
+            let some = order.by_ref().take(ROWS_MAX);
+            freed += self.evict_some(some, excess - freed)?;
         }
-        Ok(())
+        Ok(freed)
+    }
+
+    /// Evicts of `candidates` until `excess` bytes are free. Their number bounds how long they are
+    /// claimed, and the transactions.
+    fn evict_some(
+        &self,
+        candidates: impl Iterator<Item = (u64, Blake3, u64)>,
+        excess: u64,
+    ) -> Result<u64, StoreError> {
+        let (mut batch, mut pins, mut expected) = (Vec::new(), Vec::new(), 0);
+        for (_, digest, weight) in candidates {
+            let Some(claimed) = self.claim_to_evict(digest) else {
+                continue;
+            };
+            // Asked after the claim: whoever wants it to stay from now on cannot open it.
+            match self.judge.get().map_or(Fate::Evict, |it| it(&digest)) {
+                Fate::Evict => {
+                    batch.push(claimed);
+                    expected += weight;
+                }
+                Fate::Stay => {}
+                Fate::Pin => pins.push(digest),
+            }
+            if excess <= expected {
+                break;
+            }
+        }
+        // The next search for room does not ask about them again.
+        if !pins.is_empty() {
+            self.set_pinned(pins, true)?;
+        }
+        self.remove_claimed(&batch, false)
     }
 
     /// Unpinned artifacts as (last use, digest, weight), least recently used first. Reads in

@@ -248,7 +248,8 @@ impl Inner {
             let room = LOST_MAX - recovery.lost.len();
             recovery.lost.extend(lost.iter().take(room));
             if !lost.is_empty() {
-                self.remove_claimed(lost, true)?;
+                let claims = lost.into_iter().map(|it| self.claim_to_remove(it));
+                self.remove_claimed(&claims.collect::<Result<Vec<_>, _>>()?, true)?;
             }
         }
     }

@@ -6,7 +6,8 @@
 pub(crate) mod ask;
 mod referrers;
 mod serve;
+mod subjects;
 mod tags;
 
-pub(crate) use referrers::Subjects;
 pub(crate) use serve::serve;
+pub(crate) use subjects::Subjects;

@@ -4,13 +4,13 @@
 //! The log names manifests but does not tell what they refer to; they say so themselves. They are
 //! small, so a list is made by reading those of the repository that the log has, in the order of
 //! their digests: from the store or, on a node that does not have them, from peers. A manifest never
-//! changes, so what it refers to is found out once. A page ends after [`READS_MAX`] manifests were
-//! read, and its `Link` leads on; what does not come in time is left out, and the header
-//! `Kogge-Left-Out` counts it. If nothing else is on the page, that is no answer, and the client is
-//! told to ask again.
+//! changes, so each is read once, and what it says of itself is remembered (`subjects`). A page ends
+//! after [`MANIFESTS_MAX`] manifests, and its `Link` leads on; what does not come in time, or did not
+//! come a moment ago, is left out, and the header `Kogge-Left-Out` counts it. If nothing else is on
+//! the page, that is no answer, and the client is told to ask again.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
@@ -19,12 +19,12 @@ use hyper::Response;
 use hyper::header::{HeaderName, HeaderValue, LINK};
 use kogge::proto::package::ImageName;
 use kogge::proto::package::docker::parse_digest;
-use kogge::proto::package::oci::{DOCUMENT_BYTES_MAX, Document, OCI_INDEX};
+use kogge::proto::package::oci::OCI_INDEX;
 use kogge::{Digest, Sha256};
-use serde_json::{Value, json};
 
-use crate::body::{Body, CHUNK_BYTES};
+use crate::body::Body;
 use crate::deliver::insert;
+use crate::images::subjects::{Known, READERS, Read, Referrer, Subjects};
 use crate::params::Params;
 use crate::problem::Problem;
 use crate::reply;
@@ -33,49 +33,28 @@ use crate::source::{Found, Source};
 const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 const LEFT_OUT: HeaderName = HeaderName::from_static("kogge-left-out");
 
-/// Most manifests that are read for a page.
-const READS_MAX: usize = 256;
+/// Most manifests on a page, or looked at for it because they may belong there.
+pub(crate) const MANIFESTS_MAX: usize = 256;
 
-/// Most manifests of a repository that are looked at for a page, read or known.
+/// Most manifests of a repository that are looked at for a page, whatever they refer to.
 const VERSIONS_MAX: usize = 10_000;
 
-/// Manifests of a page that are read at the same time, each in memory for a moment.
-const READERS: usize = 8;
+/// Manifests that are looked up before others have a turn: some milliseconds.
+const STEP_MAX: usize = 100;
 
 /// How long a page waits for manifests; those that have not come are left out.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Longest annotations of a manifest, as JSON, that a list repeats; longer ones are left out. Times
-/// [`READS_MAX`] it is what clients accept as one document. Unit: bytes.
-const ANNOTATIONS_BYTES_MAX: usize = DOCUMENT_BYTES_MAX / READS_MAX;
-
-/// Manifests whose subject is remembered, some 100 bytes each; the oldest is forgotten.
-const SUBJECTS_MAX: usize = 65_536;
-
-/// What manifests refer to, as far as this front end has read them.
-#[derive(Default)]
-pub(crate) struct Subjects(Mutex<Memory>);
-
-#[derive(Default)]
-struct Memory {
-    subjects: BTreeMap<Sha256, Option<Sha256>>,
-    order: VecDeque<Sha256>,
-}
-
 /// Where a page begins and ends.
 struct Stretch {
-    /// Manifests to read: they refer to the subject, or may do so.
-    candidates: Vec<Found>,
+    /// Those that are known to refer to the subject.
+    known: Vec<(Sha256, Arc<Referrer>)>,
+    /// Those that may do so.
+    unread: Vec<Found>,
+    /// How many may do so but could not be read a moment ago.
+    failed: usize,
     /// The last manifest that was looked at, if others follow.
     next: Option<String>,
-}
-
-/// A manifest that was read.
-struct Read {
-    digest: Sha256,
-    subject: Option<Sha256>,
-    artifact_type: Option<String>,
-    descriptor: Value,
 }
 
 /// What of a list was asked for.
@@ -104,22 +83,24 @@ pub(crate) async fn list(
     // Manifests name what they refer to by sha256; nothing in the log refers to anything else.
     let subject = <[u8; 32]>::try_from(asked.digest.bytes()).ok().map(Sha256);
     let filter = params.get("artifactType");
+    let is_wanted = |it: &Referrer| filter.is_none_or(|ty| it.artifact_type.as_deref() == Some(ty));
     let mut page = BTreeMap::new();
     let (mut next, mut left_out) = (None, 0);
     if let Some(subject) = subject {
         let after = params.get("last").unwrap_or_default();
         let stretch = stretch(source, subjects, asked.name, &subject, after).await?;
         next = stretch.next;
-        left_out = stretch.candidates.len();
-        let results = read_all(source, stretch.candidates);
+        left_out = stretch.failed + stretch.unread.len();
+        page.extend(stretch.known.into_iter().filter(|it| is_wanted(&it.1)));
+        let results = read_all(source, subjects, stretch.unread);
         let mut late = async_io::Timer::after(READ_TIMEOUT);
         while let Some(read) = next_read(&results, &mut late).await {
-            let Some(read) = read else { continue };
+            let Some((digest, referrer)) = read else {
+                continue;
+            };
             left_out -= 1;
-            subjects.memory().keep(read.digest, read.subject);
-            let is_wanted = filter.is_none_or(|it| read.artifact_type.as_deref() == Some(it));
-            if read.subject == Some(subject) && is_wanted {
-                page.insert(read.digest, read.descriptor);
+            if let Some(it) = referrer.filter(|it| it.subject == subject && is_wanted(it)) {
+                page.insert(digest, it);
             }
         }
     }
@@ -131,9 +112,8 @@ pub(crate) async fn list(
     if page.is_empty() && next.is_none() {
         source.check_live(&format!("{}@{}", asked.name, asked.digest))?;
     }
-    let manifests: Vec<Value> = page.into_values().collect();
-    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests});
-    let mut response = reply::bytes(OCI_INDEX, index.to_string());
+    let manifests: Vec<&str> = page.values().map(|it| &it.descriptor[..]).collect();
+    let mut response = reply::bytes(OCI_INDEX, index(&manifests));
     let headers = response.headers_mut();
     if filter.is_some() {
         headers.insert(FILTERS, HeaderValue::from_static("artifactType"));
@@ -161,6 +141,12 @@ async fn next_read(
     future::or(result, late).await
 }
 
+/// An index of descriptors, which are JSON already.
+fn index(manifests: &[&str]) -> String {
+    let manifests = manifests.join(",");
+    format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{manifests}]}}"#)
+}
+
 fn link(asked: &Asked<'_>, last: &str, params: &Params) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("last", last);
@@ -182,30 +168,46 @@ async fn stretch(
     after: &str,
 ) -> Result<Stretch, Problem> {
     let package = format!("docker/{}", name.repository());
-    let (mut candidates, mut last) = (Vec::new(), after.to_owned());
-    let mut looked_at = 0;
+    let (mut last, mut looked_at) = (after.to_owned(), 0);
+    let mut stretch = Stretch {
+        known: Vec::new(),
+        unread: Vec::new(),
+        failed: 0,
+        next: None,
+    };
     loop {
-        let versions = source.log().versions(&package, &last)?;
+        let log = source.log();
+        let versions = log.some_versions(&package, &last, STEP_MAX)?;
         if versions.is_empty() {
-            let next = None;
-            return Ok(Stretch { candidates, next });
+            return Ok(stretch);
         }
         for version in versions {
-            if READS_MAX <= candidates.len() || VERSIONS_MAX <= looked_at {
-                let next = Some(last);
-                return Ok(Stretch { candidates, next });
+            if MANIFESTS_MAX <= stretch.len() || VERSIONS_MAX <= looked_at {
+                stretch.next = Some(last);
+                return Ok(stretch);
             }
             looked_at += 1;
             if let Ok(digest) = parse_digest(&version) {
-                let known = subjects.memory().subjects.get(&digest).copied();
-                if known.is_none_or(|it| it == Some(*subject)) {
-                    candidates.extend(document(source, name, &digest)?);
+                match subjects.look(&digest, source.node.wall()) {
+                    Known::Referrer(it) if it.subject == *subject => {
+                        if document(source, name, &digest)?.is_some() {
+                            stretch.known.push((digest, it));
+                        }
+                    }
+                    Known::Referrer(_) | Known::Nothing => (),
+                    Known::Failed => stretch.failed += 1,
+                    Known::Unread => stretch.unread.extend(document(source, name, &digest)?),
                 }
             }
             last = version;
         }
-        // A thousand look-ups take milliseconds: let others have a turn.
         future::yield_now().await;
+    }
+}
+
+impl Stretch {
+    fn len(&self) -> usize {
+        self.known.len() + self.unread.len() + self.failed
     }
 }
 
@@ -225,17 +227,25 @@ fn document(source: &Source, name: &ImageName, digest: &Sha256) -> Result<Option
 }
 
 /// Reads manifests, some at a time; one result for each. Who drops the receiver ends it.
-fn read_all(source: &Source, candidates: Vec<Found>) -> Receiver<Option<Read>> {
+fn read_all(source: &Source, subjects: &Subjects, unread: Vec<Found>) -> Receiver<Option<Read>> {
     let (results, received) = async_channel::bounded(READERS);
-    let queue = Arc::new(Mutex::new(VecDeque::from(candidates)));
-    for _ in 0..READERS {
-        let reader = reader(source.clone(), queue.clone(), results.clone());
-        source.node.spawn(reader);
+    let readers = READERS.min(unread.len());
+    let queue = Arc::new(Mutex::new(VecDeque::from(unread)));
+    for _ in 0..readers {
+        let (source, subjects) = (source.clone(), subjects.clone());
+        let (queue, results) = (queue.clone(), results.clone());
+        let node = source.node.clone();
+        node.spawn(async move { reader(&source, &subjects, &queue, &results).await });
     }
     received
 }
 
-async fn reader(source: Source, queue: Arc<Mutex<VecDeque<Found>>>, results: Sender<Option<Read>>) {
+async fn reader(
+    source: &Source,
+    subjects: &Subjects,
+    queue: &Mutex<VecDeque<Found>>,
+    results: &Sender<Option<Read>>,
+) {
     let next = || {
         queue
             .lock()
@@ -243,134 +253,41 @@ async fn reader(source: Source, queue: Arc<Mutex<VecDeque<Found>>>, results: Sen
             .pop_front()
     };
     while let Some(found) = next() {
-        if results.send(read(&source, &found).await).await.is_err() {
+        let reading = async { Some(subjects.read(source, &found).await) };
+        // Nobody waits for the page any more.
+        let over = async {
+            results.closed().await;
+            None
+        };
+        let Some(read) = future::or(reading, over).await else {
             return;
-        }
-    }
-}
-
-async fn read(source: &Source, found: &Found) -> Option<Read> {
-    let entry = &found.entry;
-    let size = usize::try_from(entry.size).ok();
-    let mut bytes = Vec::new();
-    // A longer one is no manifest, and refers to nothing.
-    if let Some(size) = size.filter(|it| *it <= DOCUMENT_BYTES_MAX) {
-        let artifact = source.artifact(found).await.ok()?;
-        while bytes.len() < size {
-            let chunk = artifact.read(bytes.len() as u64, CHUNK_BYTES).await.ok()?;
-            if chunk.is_empty() {
-                return None;
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-    }
-    let document = Document::parse(&bytes, Some(&entry.media_type)).ok();
-    let document = document.as_ref();
-    let artifact_type = document.and_then(Document::artifact_type);
-    Some(Read {
-        digest: entry.sha256,
-        subject: document
-            .and_then(|it| it.subject.as_ref())
-            .map(|it| it.digest),
-        artifact_type: artifact_type.map(str::to_owned),
-        descriptor: document.map_or(Value::Null, |it| descriptor(it, &entry.sha256, entry.size)),
-    })
-}
-
-fn descriptor(document: &Document, digest: &Sha256, size: u64) -> Value {
-    let mut descriptor = json!({
-        "mediaType": document.media_type,
-        "digest": format!("sha256:{digest}"),
-        "size": size,
-    });
-    if let Some(artifact_type) = document.artifact_type() {
-        descriptor["artifactType"] = artifact_type.into();
-    }
-    let annotations = json!(document.annotations);
-    if !document.annotations.is_empty() && annotations.to_string().len() <= ANNOTATIONS_BYTES_MAX {
-        descriptor["annotations"] = annotations;
-    }
-    descriptor
-}
-
-impl Subjects {
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.0.lock().unwrap_or_else(|it| it.into_inner())
-    }
-}
-
-impl Memory {
-    fn keep(&mut self, manifest: Sha256, subject: Option<Sha256>) {
-        if self.subjects.insert(manifest, subject).is_some() {
+        };
+        if results.send(read).await.is_err() {
             return;
-        }
-        self.order.push_back(manifest);
-        if SUBJECTS_MAX < self.order.len()
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.subjects.remove(&oldest);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
-    fn signature() -> Value {
-        let blob = |media_type: &str| {
-            json!({
-                "mediaType": media_type,
-                "digest": format!("sha256:{}", Sha256::of(b"{}")),
-                "size": 2,
-            })
-        };
-        json!({
-            "schemaVersion": 2,
-            "config": blob("application/vnd.example.config+json"),
-            "layers": [blob("application/vnd.example.signature")],
-            "subject": blob("application/vnd.oci.image.manifest.v1+json"),
-            "annotations": {"a": "b"},
-        })
-    }
-
-    fn descriptor_of(manifest: &Value) -> Value {
-        let document = Document::parse(manifest.to_string().as_bytes(), None).unwrap();
-        descriptor(&document, &Sha256([7; 32]), 9)
-    }
-
     #[test]
-    fn a_descriptor_repeats_what_the_manifest_says() {
-        let mut manifest = signature();
-        let mut expected = json!({
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "digest": format!("sha256:{}", Sha256([7; 32])),
-            "size": 9,
-            "artifactType": "application/vnd.example.config+json",
-            "annotations": {"a": "b"},
-        });
-        assert_eq!(descriptor_of(&manifest), expected);
-        manifest["artifactType"] = json!("");
-        assert_eq!(descriptor_of(&manifest), expected);
-        manifest["artifactType"] = json!("application/vnd.example.sbom");
-        expected["artifactType"] = json!("application/vnd.example.sbom");
-        assert_eq!(descriptor_of(&manifest), expected);
-        manifest["annotations"] = json!({"a": "b".repeat(ANNOTATIONS_BYTES_MAX)});
-        expected.as_object_mut().unwrap().remove("annotations");
-        assert_eq!(descriptor_of(&manifest), expected);
-    }
-
-    #[test]
-    fn what_is_remembered_has_a_limit() {
-        let mut memory = Memory::default();
-        let digest = |at: usize| Sha256::of(&at.to_be_bytes());
-        for at in 0..SUBJECTS_MAX + 2 {
-            memory.keep(digest(at), None);
-            memory.keep(digest(at), None);
+    fn an_index_holds_what_its_descriptors_say() {
+        for descriptors in [
+            vec![],
+            vec![json!({"a": "\""})],
+            vec![json!({}), json!({"b": 1})],
+        ] {
+            let texts: Vec<String> = descriptors.iter().map(Value::to_string).collect();
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let expected =
+                json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": descriptors});
+            let index: Value = serde_json::from_str(&index(&texts)).unwrap();
+            assert_eq!(index, expected);
         }
-        assert_eq!(memory.subjects.len(), SUBJECTS_MAX);
-        assert!(!memory.subjects.contains_key(&digest(1)));
-        assert!(memory.subjects.contains_key(&digest(2)));
     }
 
     #[test]

@@ -160,6 +160,21 @@ fn referrers_that_cannot_be_read_are_not_taken_for_absent() {
             .text()
             .contains("1 manifests of docker.io/library/demo")
     );
+    // What could not be had is not tried again at once, however often somebody asks.
+    let tried = || {
+        let metrics = follower.node.metrics();
+        let failed = metrics
+            .iter()
+            .find(|it| it.name == "kogge_fetches_failed_total");
+        failed.unwrap().value
+    };
+    let before = tried();
+    assert_ne!(before, 0);
+    for _ in 0..3 {
+        let again = follower.get(&path);
+        assert_eq!((again.status, again.text()), (503, reply.text()));
+    }
+    assert_eq!(tried(), before);
     follower.stop();
 }
 

@@ -331,7 +331,7 @@ impl<V: Vault> Engine<V> {
     pub(super) fn pool_restored(&mut self, now: Time, wall: WallTime, changes: Vec<Kept>) {
         let mut effects = Vec::new();
         for kept in changes {
-            let left = kept.left(wall);
+            let left = kept.left(wall, self.chain.time());
             let Kept { marks, owner, .. } = kept;
             let input = pool::Input::Restored { marks, owner, left };
             self.pool.handle(now, input, &mut effects);

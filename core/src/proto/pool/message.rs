@@ -219,9 +219,11 @@ impl Kept {
         Ok(kept)
     }
 
-    /// How much longer it waits.
-    pub fn left(&self, now: WallTime) -> Duration {
-        let millis = self.until.as_millis().saturating_sub(now.as_millis());
+    /// How much longer it waits, by the node's clock or by the time of the last block, whichever is
+    /// earlier: a clock that is ahead when the node starts must not end what admins consented to.
+    pub fn left(&self, clock: WallTime, log: WallTime) -> Duration {
+        let now = clock.min(log).as_millis();
+        let millis = self.until.as_millis().saturating_sub(now);
         Duration::from_millis(millis)
     }
 }

@@ -19,5 +19,6 @@ mod samples;
 mod stories;
 
 pub use group::{Group, GroupError};
+pub(crate) use groups::AGE_MAX as GROUP_AGE_MAX;
 pub use machine::{Effect, Input, Judgement, Pool, Refusal};
 pub use message::{Change, Have, Kept, Marks, PoolError, PoolMessage, Ready, Signers};

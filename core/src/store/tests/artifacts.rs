@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
 use crate::base::{Blake3, Sha256};
 use crate::store::disk::Step;
 use crate::store::error::StoreError;
+use crate::store::quota::Fate;
 use crate::store::record::GROUP_BYTES;
 use crate::store::recover::{Options, Recovery, Store};
 use crate::store::staging::Staging;
@@ -359,6 +363,96 @@ fn the_least_recently_used_goes_and_what_is_pinned_or_read_stays() {
     drop(reader);
     assert!(blobs.begin(Blake3([9; 32]), 850_000).unwrap().is_some());
     assert_eq!(blobs.stat().pinned_bytes, 100_008);
+}
+
+#[test]
+fn a_pin_that_fails_leaves_nothing_claimed() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Failing::new();
+    let quota = Options {
+        quota_bytes: 1_000_000,
+        ..faults.options()
+    };
+    let (store, _) = Store::open(dir.path(), quota).unwrap();
+    let blobs = store.blobs();
+    let bodies: Vec<_> = (0..9).map(|it| body(it, 100_000)).collect();
+    let digests: Vec<_> = bodies.iter().map(|it| put(&store, it).unwrap()).collect();
+    let vouched = digests[0];
+    blobs.on_evict(move |it| match *it == vouched {
+        true => Fate::Pin,
+        false => Fate::Evict,
+    });
+    faults.arm_full(Step::Commit("log"), Sense::Before);
+    let full = blobs.begin(Blake3([9; 32]), 200_000).map(|_| ());
+    assert!(matches!(full, Err(StoreError::DiskFull { .. })));
+    for (digest, bytes) in digests.iter().zip(&bodies) {
+        assert_eq!(read(&store, digest).as_ref(), Some(bytes), "readable");
+    }
+    for digest in &digests[1..] {
+        assert_eq!(blobs.remove(digest), Ok(true), "removable");
+    }
+    assert!(blobs.begin(Blake3([9; 32]), 200_000).unwrap().is_some());
+}
+
+#[test]
+fn pins_are_made_in_bounded_steps_that_a_failure_does_not_undo() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Failing::new();
+    let quota = Options {
+        quota_bytes: 1_000_000,
+        ..faults.options()
+    };
+    let (store, _) = Store::open(dir.path(), quota).unwrap();
+    for seed in 0..600 {
+        put(&store, &body(seed, 1_000)).unwrap();
+    }
+    let (asked, disk) = (AtomicU64::new(0), faults.clone());
+    store.blobs().on_evict(move |_| {
+        if asked.fetch_add(1, Ordering::Relaxed) == 300 {
+            disk.arm_full(Step::Commit("log"), Sense::Before);
+        }
+        Fate::Pin
+    });
+    let full = store.blobs().begin(Blake3([9; 32]), 900_000).map(|_| ());
+    assert!(matches!(full, Err(StoreError::DiskFull { .. })));
+    assert_eq!(store.blobs().stat().pinned_bytes, 256 * 1_008);
+    let blocked = store.blobs().begin(Blake3([9; 32]), 900_000).map(|_| ());
+    assert!(matches!(blocked, Err(StoreError::Quota { .. })));
+    assert_eq!(store.blobs().stat().pinned_bytes, 600 * 1_008);
+}
+
+#[test]
+fn who_fits_does_not_wait_for_who_makes_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let quota = Options {
+        quota_bytes: 1_000_000,
+        ..options()
+    };
+    let (store, _) = Store::open(dir.path(), quota).unwrap();
+    for seed in 0..9 {
+        put(&store, &body(seed, 100_000)).unwrap();
+    }
+    let ((ask, asked), (answer, answered)) = (mpsc::channel(), mpsc::channel::<()>());
+    let answered = Mutex::new(answered);
+    let waited = Duration::from_secs(20);
+    store.blobs().on_evict(move |_| {
+        ask.send(()).unwrap();
+        match answered.lock().unwrap().recv_timeout(waited) {
+            Ok(()) => Fate::Evict,
+            // Nobody else could go on.
+            Err(_) => Fate::Stay,
+        }
+    });
+    std::thread::scope(|scope| {
+        let large = scope.spawn(|| put(&store, &body(10, 200_000)));
+        asked.recv().unwrap();
+        put(&store, &body(11, 50_000)).unwrap();
+        for _ in 0..9 {
+            answer.send(()).unwrap();
+        }
+        large.join().unwrap().unwrap();
+    });
+    assert_eq!(store.blobs().stat().count, 8, "three of nine have gone");
 }
 
 #[test]

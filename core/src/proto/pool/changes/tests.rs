@@ -248,7 +248,7 @@ fn a_new_peer_hears_of_all_changes() {
 fn restored(pool: &mut Pool, now: Time, wall: WallTime, kept: Vec<Kept>) {
     for it in kept {
         let it = Kept::from_bytes(&it.to_bytes()).unwrap();
-        let left = it.left(wall);
+        let left = it.left(wall, wall);
         let (marks, owner) = (it.marks, it.owner);
         handle(pool, now, Input::Restored { marks, owner, left });
     }
@@ -280,6 +280,23 @@ fn a_change_whose_time_ended_while_the_node_was_down_is_forgotten_in_the_store_t
     restored(&mut after, Time::ZERO, GENESIS_TIME + CHANGE_AGE_MAX, kept);
     assert_eq!(after.changes().count(), 0);
     assert!(after.take_changed());
+}
+
+#[test]
+fn a_clock_that_is_ahead_does_not_end_a_change() {
+    let mut before = pool(0);
+    give(&mut before, 1, marks(&remove(1), &[1], None));
+    let kept: Vec<_> = before.kept(Time::ZERO, GENESIS_TIME).collect();
+    let (hour, years) = (Duration::from_secs(3_600), CHANGE_AGE_MAX * 99);
+    for (clock, log, left) in [
+        (hour, hour, CHANGE_AGE_MAX - hour),
+        (years, hour, CHANGE_AGE_MAX - hour),
+        (hour, years, CHANGE_AGE_MAX - hour),
+        (years, years, Duration::ZERO),
+    ] {
+        let left_now = kept[0].left(GENESIS_TIME + clock, GENESIS_TIME + log);
+        assert_eq!(left_now, left, "{clock:?} {log:?}");
+    }
 }
 
 #[test]
