@@ -141,14 +141,15 @@ impl Node {
         self.0.shared.subscribe()
     }
 
-    /// Waits until the node has reached the head of the log, by its own evidence: until then it may
-    /// not know what the network knows.
+    /// Waits until the node has reached the head of the log, by its own evidence, and everything up to
+    /// there can be read: until then it may not know what the network knows.
     ///
     /// # Errors
     ///
     /// [`NodeError::Closed`] or [`NodeError::Failed`] if the node has stopped.
     pub async fn live(&self) -> Result<(), NodeError> {
-        let is_live = |_: &Shared| (self.status().log.state == "live").then_some(());
+        let mut goal = None;
+        let is_live = |_: &Shared| self.status().log.reaches(&mut goal).then_some(());
         let live = self.0.shared.wait_for(is_live).await;
         live.ok_or_else(|| self.gone())
     }

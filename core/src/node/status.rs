@@ -86,6 +86,18 @@ pub struct LogStatus {
     pub checkpoint: Option<CheckpointStatus>,
 }
 
+impl LogStatus {
+    /// Whether the log has what was its head when the node became live. Blocks are durable, hence
+    /// readable, a moment after they are known; the head may have moved on by then.
+    pub(crate) fn reaches(&self, goal: &mut Option<u64>) -> bool {
+        if self.state != "live" {
+            *goal = None;
+            return false;
+        }
+        *goal.get_or_insert(self.target) <= self.height
+    }
+}
+
 /// A cosigned head.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct CheckpointStatus {
@@ -161,4 +173,37 @@ pub struct PeerStatus {
     pub received: u64,
     /// Payload to it. Unit: bytes.
     pub sent: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_live_when_the_head_of_that_moment_is_readable() {
+        let mut goal = None;
+        for (state, height, target, expected) in [
+            ("searching", 0, 0, false),
+            ("catching-up", 0, 4, false),
+            ("live", 0, 4, false),
+            ("live", 3, 5, false),
+            ("live", 4, 6, true),
+            ("catching-up", 4, 9, false),
+            ("live", 8, 9, false),
+            ("live", 9, 9, true),
+        ] {
+            let status = LogStatus {
+                height,
+                block: BlockId([0; 32]),
+                size: 0,
+                root: Sha256([0; 32]),
+                time: WallTime::default(),
+                state: state.into(),
+                target,
+                checkpoint: None,
+            };
+            let reached = status.reaches(&mut goal);
+            assert_eq!(reached, expected, "{state} {height}/{target}");
+        }
+    }
 }

@@ -1,0 +1,251 @@
+//! The Java binding: built from nothing, run by each JDK of this machine with the JVM's own checks.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+
+use crate::{library_folder, root, run, scene};
+
+/// Where distributions put JDKs.
+const JVMS: &str = "/usr/lib/jvm";
+
+/// The oldest JDK that the binding is tested with.
+const RELEASE_MIN: u32 = 17;
+
+/// From this release on a program says that it loads native code.
+const RELEASE_NATIVE_ACCESS: u32 = 24;
+
+/// The jars, and the compiled tests.
+pub(crate) struct Built {
+    /// A Maven repository with the jars.
+    pub(crate) repository: PathBuf,
+    /// A home of the user, for the library.
+    pub(crate) home: PathBuf,
+    tests: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Built {
+    /// The jar of a module.
+    pub(crate) fn jar(&self, name: &str) -> PathBuf {
+        let version = env!("CARGO_PKG_VERSION");
+        let folder = self.repository.join("dev/kogge").join(name).join(version);
+        folder.join(format!("{name}-{version}.jar"))
+    }
+
+    fn classpath(&self) -> std::ffi::OsString {
+        std::env::join_paths([self.jar("kogge"), self.tests.clone()]).unwrap()
+    }
+}
+
+/// Builds everything once.
+pub(crate) fn built() -> &'static Built {
+    static BUILT: OnceLock<Built> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let repository = folder.path().join("repository");
+        run(Command::new(root().join("bindings/java/build.sh"))
+            .arg(library_folder().join("libkogge_jni.so"))
+            .arg(&repository));
+        let built = Built {
+            repository,
+            home: folder.path().join("home"),
+            tests: folder.path().join("tests"),
+            _folder: folder,
+        };
+        let sources = root().join("bindings/java/kogge/test/dev/kogge/test");
+        let mut sources: Vec<PathBuf> = std::fs::read_dir(sources)
+            .unwrap()
+            .map(|it| it.unwrap().path())
+            .collect();
+        sources.push(root().join("examples/guide/Guide.java"));
+        run(Command::new("javac")
+            .args(["--release", "11", "-Xlint:all,-options", "-Werror", "-cp"])
+            .arg(built.jar("kogge"))
+            .arg("-d")
+            .arg(&built.tests)
+            .args(sources));
+        built
+    })
+}
+
+/// A JDK.
+pub(crate) struct Jdk {
+    pub(crate) home: PathBuf,
+    pub(crate) release: u32,
+}
+
+/// The JDKs of this machine, one of each release, oldest first.
+pub(crate) fn jdks() -> Vec<Jdk> {
+    let mut found: Vec<Jdk> = std::fs::read_dir(JVMS)
+        .unwrap()
+        .filter_map(|it| {
+            let home = it.ok()?.path();
+            let text = std::fs::read_to_string(home.join("release")).ok()?;
+            let version = text
+                .lines()
+                .find_map(|it| it.strip_prefix("JAVA_VERSION="))?;
+            let release = version.trim_matches('"').split('.').next()?.parse().ok()?;
+            Some(Jdk { home, release })
+        })
+        .filter(|it| RELEASE_MIN <= it.release && it.home.join("bin/java").exists())
+        .collect();
+    found.sort_by_key(|it| it.release);
+    found.dedup_by_key(|it| it.release);
+    assert!(!found.is_empty(), "there is no JDK in {JVMS}");
+    found
+}
+
+impl Jdk {
+    /// A program of the tests, with the setting that the documentation tells to use.
+    fn command(&self) -> Command {
+        let mut java = Command::new(self.home.join("bin/java"));
+        if RELEASE_NATIVE_ACCESS <= self.release {
+            java.arg("--enable-native-access=ALL-UNNAMED");
+        }
+        java.arg("-Xcheck:jni").arg("-cp").arg(built().classpath());
+        java.arg(format!("-Duser.home={}", built().home.display()));
+        // Cargo's, where the library lies, too.
+        java.env_remove("LD_LIBRARY_PATH");
+        java
+    }
+}
+
+/// Runs a program and gives both its outputs: a warning of the JVM may come in either.
+fn both(java: &mut Command, main: &str, arguments: &[&str]) -> String {
+    let output = java.arg(main).args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{java:?}: {}\n{text}",
+        output.status
+    );
+    assert!(!text.contains("WARNING"), "{java:?}\n{text}");
+    text
+}
+
+#[test]
+fn the_java_binding_works_on_every_jdk() {
+    let scene = scene();
+    for jdk in jdks() {
+        let mut java = jdk.command();
+        java.env("KOGGE_SCENE", &scene.0.path);
+        let text = both(&mut java, "dev.kogge.test.KoggeTest", &[]);
+        assert!(text.contains("\npassed "), "{text}");
+        println!("JDK {}:\n{text}", jdk.release);
+    }
+}
+
+#[test]
+fn a_jvm_ends_at_once_in_the_middle_of_fetches() {
+    let scene = scene();
+    for jdk in jdks() {
+        for how in ["exit", "halt", "return"] {
+            let mut java = jdk.command();
+            java.env("KOGGE_SCENE", &scene.0.path);
+            let text = both(&mut java, "dev.kogge.test.Leave", &[how]);
+            assert_eq!(text, format!("leaving by {how}\n"), "JDK {}", jdk.release);
+        }
+    }
+}
+
+#[test]
+fn the_native_library_is_extracted_once_checked_and_missed_politely() {
+    let jdks = jdks();
+    let jdk = jdks.first().unwrap();
+    let version = format!("kogge {}\n", env!("CARGO_PKG_VERSION"));
+    let load = |settings: &[String]| both(jdk.command().args(settings), "dev.kogge.test.Load", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let at = |it: &str| folder.path().join(it).display().to_string();
+    std::fs::create_dir(at("tmp")).unwrap();
+    let home = [
+        format!("-Duser.home={}", at("home")),
+        format!("-Djava.io.tmpdir={}", at("tmp")),
+    ];
+
+    assert_eq!(load(&home), version);
+    let cache = folder.path().join("home/.cache/kogge/native");
+    let hash = std::fs::read_dir(&cache).unwrap().next().unwrap().unwrap();
+    let library = hash.path().join("libkogge_jni.so");
+    let whole = std::fs::metadata(&library).unwrap().len();
+    std::fs::write(&library, "damaged").unwrap();
+    assert_eq!(load(&home), version);
+    assert_eq!(std::fs::metadata(&library).unwrap().len(), whole);
+
+    // A home that cannot be written to.
+    let nowhere = [format!("-Duser.home={}", "/proc/nowhere"), home[1].clone()];
+    assert_eq!(load(&nowhere), version);
+    let left: Vec<_> = std::fs::read_dir(at("tmp")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+
+    let given = library_folder().display().to_string();
+    assert_eq!(load(&[format!("-Dkogge.library.path={given}")]), version);
+    assert_eq!(
+        load(&[format!("-Djava.library.path={given}"), nowhere[0].clone()]),
+        version
+    );
+    let missing = load(&["-Dkogge.library.path=/no/such/file".into()]);
+    assert!(
+        missing.starts_with("no library: kogge.library.path"),
+        "{missing}"
+    );
+    assert!(missing.ends_with("nor again\n"), "{missing}");
+}
+
+#[test]
+fn java_sees_the_same_artifacts_entries_and_proofs_as_others() {
+    let scene = scene();
+    let jdks = jdks();
+    let jdk = jdks.first().unwrap();
+    let mut java = jdk.command();
+    java.env("KOGGE_SCENE", &scene.0.path);
+    let text = both(&mut java, "dev.kogge.test.Vectors", &[]);
+    let found: Value = serde_json::from_str(&text).unwrap();
+    let artifacts: Vec<Value> = scene.0.value["artifacts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| {
+            json!({"name": it["name"], "blake3": it["blake3"], "sha256": it["sha256"],
+                "size": it["size"], "log_index": it["index"], "verified_offline": true})
+        })
+        .collect();
+    assert_eq!(found["artifacts"], Value::Array(artifacts));
+    // The program asks the same of a node that runs.
+    let list = ["log", "find", "--kind", "add-artifact"];
+    let told = scene.0.network.regular(0).json(&list);
+    let entries = found["entries"].as_array().unwrap();
+    assert_eq!(
+        told["rows"].as_array().map(Vec::len),
+        Some(entries.len()),
+        "{told}"
+    );
+    // Sorted keys, one line: what can be compared as text.
+    assert_eq!(text.trim(), found.to_string());
+}
+
+#[test]
+fn the_guide_in_java_prints_what_the_log_says() {
+    let scene = scene();
+    let (value, folder) = (&scene.0.value, tempfile::tempdir().unwrap());
+    let known = &value["artifacts"][1];
+    let jdks = jdks();
+    let text = |it: &Value| it.as_str().unwrap().to_owned();
+    let (what, data) = (
+        format!("sha256:{}", text(&known["sha256"])),
+        folder.path().join("data").display().to_string(),
+    );
+    let (genesis, peer) = (text(&value["genesis"]), text(&value["peers"][1]));
+    let mut java = jdks.first().unwrap().command();
+    let printed = both(&mut java, "Guide", &[&what, &data, &genesis, &peer]);
+    let expected = format!(
+        "{} {} {}\n",
+        known["size"],
+        text(&known["sha256"]),
+        known["index"]
+    );
+    assert_eq!(printed, expected);
+}
