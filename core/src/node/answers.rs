@@ -26,7 +26,7 @@ impl From<NotTaken> for NodeError {
     fn from(why: NotTaken) -> Self {
         match why {
             NotTaken::Refused(it) => Self::Build(it),
-            NotTaken::NoRoom(it) => Self::Store(it.to_string()),
+            NotTaken::NoRoom(it) => Self::Store(it),
         }
     }
 }
