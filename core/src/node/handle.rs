@@ -141,9 +141,16 @@ impl Node {
     ///
     /// [`NodeError::Closed`] or [`NodeError::Failed`] if the node has stopped.
     pub async fn live(&self) -> Result<(), NodeError> {
-        let is_live = |_: &Shared| (self.status().log.state == "live").then_some(());
-        let live = self.0.shared.wait_for(is_live).await;
-        live.ok_or_else(|| self.gone())
+        let head = |_: &Shared| {
+            let log = self.status().log;
+            (log.state == "live").then_some(log.target)
+        };
+        let head = self.0.shared.wait_for(head).await;
+        let head = head.ok_or_else(|| self.gone())?;
+        // The machines are there before the disk is, and only what the disk has can be found.
+        let is_there = |_: &Shared| (head <= self.status().log.height).then_some(());
+        let is_there = self.0.shared.wait_for(is_there).await;
+        is_there.ok_or_else(|| self.gone())
     }
 
     /// Why the node cannot listen for peers, oldest first.
