@@ -202,6 +202,7 @@ impl From<FetchError> for Failure {
             FetchError::Hostile(_) => kogge_status::Unverified,
             FetchError::Busy => kogge_status::Busy,
             FetchError::Store(_) => kogge_status::Io,
+            FetchError::Full(_) => kogge_status::Quota,
             FetchError::Closed => kogge_status::Closed,
         };
         Self::of(status, &error)

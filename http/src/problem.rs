@@ -162,7 +162,7 @@ impl From<FetchError> for Problem {
         let message = error.to_string();
         match error {
             FetchError::Unknown(_) => Self::new(Fault::NotFound, message),
-            FetchError::Store(_) => Self::new(Fault::Internal, message),
+            FetchError::Store(_) | FetchError::Full(_) => Self::new(Fault::Internal, message),
             FetchError::NoSource(_)
             | FetchError::Stalled { .. }
             | FetchError::Hostile(_)

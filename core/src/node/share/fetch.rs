@@ -17,6 +17,7 @@ use crate::proto::exchange::group::byte_range;
 use crate::proto::exchange::message::Want;
 use crate::proto::exchange::presence::Presence;
 use crate::proto::schedule::Ranges;
+use crate::store::StoreError;
 
 /// Reports that wait for the driver; lanes wait above that.
 const REPORTS_MAX: usize = 1_024;
@@ -56,12 +57,27 @@ pub enum FetchError {
     /// Too many downloads.
     #[error("too many downloads run; try again later")]
     Busy,
-    /// The disk or the quota.
+    /// The disk.
     #[error("the store: {0}")]
     Store(String),
+    /// It does not fit: the disk is full, or the quota.
+    #[error("the store: {0}")]
+    Full(String),
     /// The node shuts down.
     #[error("the node is shutting down")]
     Closed,
+}
+
+impl From<StoreError> for FetchError {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::DiskFull { .. } | StoreError::DatabaseFull | StoreError::Quota { .. } => {
+                Self::Full(message)
+            }
+            _ => Self::Store(message),
+        }
+    }
 }
 
 /// Runs the download of `arrival` to its end. `key` is the package, under which the DHT knows
@@ -94,7 +110,7 @@ struct Driver {
     effects: Vec<Effect<NodeId>>,
     reports: Channel<(NodeId, Report)>,
     answers: Channel<(NodeId, Vec<Presence>)>,
-    durable: Channel<Result<Ranges, String>>,
+    durable: Channel<Result<Ranges, FetchError>>,
     lanes: BTreeMap<NodeId, Sender<Command>>,
     asked: BTreeSet<NodeId>,
     wanted: Option<u64>,
@@ -111,7 +127,7 @@ struct Driver {
 enum Turn {
     Report(NodeId, Report),
     Answer(NodeId, Vec<Presence>),
-    Durable(Result<Ranges, String>),
+    Durable(Result<Ranges, FetchError>),
     Joined,
     Wanted(u64),
     Deadline,
@@ -179,7 +195,7 @@ impl Driver {
                         self.feed(Input::Durable { groups: run });
                     }
                 }
-                Turn::Durable(Err(problem)) => return Err(FetchError::Store(problem)),
+                Turn::Durable(Err(error)) => return Err(error),
                 Turn::Joined => self.ask_peers(),
                 Turn::Wanted(offset) => {
                     self.wanted = Some(offset);
@@ -260,7 +276,7 @@ impl Driver {
                 self.asked.remove(&source);
                 self.feed(Input::SourceGone { source });
             }
-            Report::Disk { problem } => return Err(FetchError::Store(problem)),
+            Report::Disk { error } => return Err(error),
         }
         Ok(())
     }
@@ -330,7 +346,7 @@ impl Driver {
                 let _ = self.hub.news.send(News::Stored(root)).await;
                 Ok(())
             }
-            Ok(Err(error)) => Err(FetchError::Store(error.to_string())),
+            Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(FetchError::Closed),
         }
     }
@@ -394,7 +410,7 @@ impl Driver {
         (self.is_syncing, self.loose) = (true, 0);
         let (arrival, done) = (self.arrival.clone(), self.durable.0.clone());
         let sync = move || {
-            let _ = done.try_send(arrival.checkpoint().map_err(|it| it.to_string()));
+            let _ = done.try_send(arrival.checkpoint().map_err(FetchError::from));
         };
         self.hub.pool.detach(sync).await;
     }

@@ -313,7 +313,7 @@ impl Hub {
             }
         }
         let begun = self.blobs.begin(file.blake3, file.size);
-        let Some(staging) = begun.map_err(|it| fetch::FetchError::Store(it.to_string()))? else {
+        let Some(staging) = begun.map_err(fetch::FetchError::from)? else {
             return Ok(None);
         };
         let arrival = Arrival::new(file.blake3, file.size, file.sha256, staging);

@@ -20,6 +20,7 @@ use crate::base::{Blake3, NodeId};
 use crate::net::NetHandle;
 use crate::node::executor::Pool;
 use crate::node::share::arrival::Arrival;
+use crate::node::share::fetch::FetchError;
 use crate::node::share::hub::Peers;
 use crate::proto::exchange::arrival::{Arrival as Reply, Fault};
 use crate::proto::exchange::message::{Request, Want};
@@ -92,7 +93,7 @@ pub(crate) enum Report {
     /// The lane is gone.
     Gone,
     /// Our own disk failed.
-    Disk { problem: String },
+    Disk { error: FetchError },
 }
 
 struct Open {
@@ -343,15 +344,18 @@ impl<W: AsyncWrite + Unpin> Lane<W> {
         let (peer, peers) = (self.peer, self.peers.clone());
         self.writing = Some(Box::pin(async move {
             let written = pool.run(move || arrival.write(pieces)).await;
-            let disk = |problem: String| Report::Disk { problem };
             let report = match written {
                 Ok(Ok(fresh)) => {
                     peers.received(&peer, bytes);
                     peers.tally.groups.add(count);
                     Report::Arrived { id, groups, fresh }
                 }
-                Ok(Err(error)) => disk(error.to_string()),
-                Err(error) => disk(error.to_string()),
+                Ok(Err(error)) => Report::Disk {
+                    error: error.into(),
+                },
+                Err(error) => Report::Disk {
+                    error: FetchError::Store(error.to_string()),
+                },
             };
             (to, report)
         }));
