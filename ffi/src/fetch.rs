@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_io::Async;
 use kogge::node::artifact::{EARLIER, UPSTREAM};
 use kogge::node::executor::with_timeout;
 use kogge::{Artifact, Node, Placement, SaveOptions, What};
+use rustix::io::Errno;
 
 use crate::calls::Calls;
 use crate::failure::Failure;
@@ -135,14 +137,24 @@ enum Sink {
     Buffer,
     Path(PathBuf, SaveOptions),
     Descriptor(File),
-    Writer(Writer, Arc<Calls>),
+    Writer(Writer),
     Stream(Arc<Host>),
 }
 
 /// A callback that takes bytes.
 struct Writer {
     write_fn: kogge_write_fn,
-    release: Release,
+    release: Option<Release>,
+    calls: Arc<Calls>,
+}
+
+impl Drop for Writer {
+    /// Whoever drops it, a thread of the node perhaps: the host is called on the callback thread.
+    fn drop(&mut self) {
+        if let Some(release) = self.release.take().filter(|it| it.drop_fn.is_some()) {
+            self.calls.run(move || drop(release));
+        }
+    }
 }
 
 impl Sink {
@@ -192,12 +204,13 @@ impl Sink {
             KOGGE_SINK_WRITER => {
                 let writer = Writer {
                     write_fn: sink.write_fn,
-                    release: Release {
+                    release: Some(Release {
                         user_data: UserData(sink.user_data),
                         drop_fn: sink.drop_fn,
-                    },
+                    }),
+                    calls: host.calls.clone(),
                 };
-                Self::Writer(writer, host.calls.clone())
+                Self::Writer(writer)
             }
             KOGGE_SINK_STREAM => Self::Stream(host.clone()),
             other => {
@@ -209,8 +222,10 @@ impl Sink {
 
     /// The call fails: the host keeps what it lent.
     fn forget(&mut self) {
-        if let Self::Writer(writer, _) = self {
-            writer.release.forget();
+        if let Self::Writer(writer) = self
+            && let Some(mut release) = writer.release.take()
+        {
+            release.forget();
         }
     }
 }
@@ -269,8 +284,8 @@ async fn fetch_unlimited(
                 Placement::Linked => KOGGE_PLACE_HARD_LINK,
             };
         }
-        Sink::Descriptor(file) => drop(artifact.copy_to(range, file).await?),
-        Sink::Writer(writer, calls) => write(&artifact, range, writer, &calls).await?,
+        Sink::Descriptor(file) => pour(&artifact, range, file).await?,
+        Sink::Writer(writer) => write(&artifact, range, writer).await?,
         Sink::Stream(host) => {
             let opened = Arc::new(Stream::new(host.clone(), artifact.clone()));
             host.keep(&opened)?;
@@ -308,13 +323,41 @@ async fn read(artifact: &Artifact, range: Range<u64>) -> Result<Vec<u8>, Failure
     Ok(bytes)
 }
 
-async fn write(
-    artifact: &Artifact,
-    range: Range<u64>,
-    writer: Writer,
-    calls: &Arc<Calls>,
-) -> Result<(), Failure> {
-    let (mut at, mut writer) = (range.start, Some(writer));
+/// Writes to a descriptor of the host. A pipe or a socket may be full for long: nothing of the node
+/// waits for its reader but this fetch.
+async fn pour(artifact: &Artifact, range: Range<u64>, file: File) -> Result<(), Failure> {
+    let disk = file.try_clone()?;
+    // Its mode is shared with the host's own descriptor and stays what it is.
+    let Ok(pipe) = Async::new_nonblocking(file) else {
+        // What cannot be polled is a file.
+        drop(artifact.copy_to(range, disk).await?);
+        return Ok(());
+    };
+    let mut at = range.start;
+    while at < range.end {
+        let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+        let bytes = artifact.read(at, left.min(CHUNK_BYTES)).await?;
+        if bytes.is_empty() {
+            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+        }
+        at += bytes.len() as u64;
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            pipe.writable().await?;
+            // So much fits into a pipe that is writable, whether it would block or not.
+            let part = rest.get(..libc::PIPE_BUF).unwrap_or(rest);
+            match rustix::io::write(&pipe, part) {
+                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Err(Errno::AGAIN | Errno::INTR) => (),
+                Err(error) => return Err(std::io::Error::from(error).into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn write(artifact: &Artifact, range: Range<u64>, writer: Writer) -> Result<(), Failure> {
+    let (mut at, calls, mut writer) = (range.start, writer.calls.clone(), Some(writer));
     let (done, answer) = async_channel::bounded(1);
     while at < range.end {
         let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
@@ -326,9 +369,10 @@ async fn write(
         let Some(taken) = writer.take() else { break };
         calls.run(move || {
             let taken = taken;
-            let code = taken.write_fn.map_or(0, |write_fn| {
+            let data = taken.release.as_ref().map(|it| it.user_data);
+            let code = taken.write_fn.zip(data).map_or(0, |(write_fn, data)| {
                 // SAFETY: a function of the host, called as the header says.
-                unsafe { write_fn(taken.release.user_data.0, at, kogge_bytes::of(&bytes)) }
+                unsafe { write_fn(data.0, at, kogge_bytes::of(&bytes)) }
             });
             let _ = done.try_send((code, taken));
         });
@@ -341,8 +385,6 @@ async fn write(
         writer = Some(back);
         at += count;
     }
-    // Released where callbacks run.
-    calls.run(move || drop(writer));
     Ok(())
 }
 
@@ -405,8 +447,10 @@ impl Targets {
 
 /// Fetches an artifact: from the store, else from peers, verified against the log. Waits at most
 /// `timeout_ms`. `buffer_out` is for `KOGGE_SINK_BUFFER`, `stream_out` for `KOGGE_SINK_STREAM`; both, and
-/// `result_out`, may be NULL otherwise. If the call fails before the work begins (a bad argument, a
-/// closed node), `drop_fn` of the sink is not called.
+/// `result_out`, may be NULL otherwise. Every byte is verified before it is given; that all are stored
+/// for good, hence known to `kogge_store_stat`, is waited for by `KOGGE_SINK_NONE` and
+/// `KOGGE_SINK_PATH` alone. If the call fails before the work begins (a bad argument, a closed node),
+/// `drop_fn` of the sink is not called; else it may run a little after the call has returned.
 ///
 /// # Safety
 ///
@@ -436,7 +480,7 @@ pub unsafe extern "C" fn kogge_fetch(
             sink.forget();
             return Err(failure);
         }
-        if matches!(sink, Sink::Writer(..)) && host.calls.is_here() {
+        if matches!(sink, Sink::Writer(_)) && host.calls.is_here() {
             sink.forget();
             let message = "a callback cannot wait for a writer, which runs on the same thread";
             return Err(Failure::new(kogge_status::WouldDeadlock, message));
