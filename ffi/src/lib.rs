@@ -45,6 +45,8 @@ mod guard;
 mod handle;
 mod host;
 mod input;
+#[cfg(test)]
+mod layout;
 mod lines;
 mod object;
 mod op;
