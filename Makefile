@@ -6,7 +6,7 @@ ARGS ?=
 SECONDS_PER_TARGET ?= 60
 TARGET ?= $(notdir $(wildcard tests/fuzz/corpus/*))
 
-.PHONY: demo test check build bench bench-ffi header fuzz
+.PHONY: demo test test-ffi-full check build bench bench-ffi header install abi abi-bless fuzz
 
 # A network of four authorized nodes and two regular ones on loopback; leaves it running unless
 # ARGS=--exit.
@@ -19,7 +19,18 @@ demo:
 # clients, three versions of Maven, Go verifiers. Below 40 minutes on two cores.
 test:
 	@scripts/setup.sh test
+	@$(BUILD_FOR_TESTS)
 	KOGGE_BUILT=1 cargo test --workspace --no-fail-fast --features kogge/testing
+
+# The C library and the programs with the features of the tests: `cargo test` builds no C library.
+BUILD_FOR_TESTS = cargo build --quiet --workspace --lib --bins --tests --features kogge/testing
+
+# The C library with nothing left out: each of its programs under AddressSanitizer and valgrind too.
+test-ffi-full:
+	@scripts/setup.sh test
+	@$(BUILD_FOR_TESTS)
+	KOGGE_BUILT=1 KOGGE_FFI_FULL=1 cargo test --test ffi --features kogge/testing --workspace -- \
+		--test-threads=1
 
 # libFuzzer with AddressSanitizer, which need nightly Rust; what it finds lies in target/fuzz/found.
 # TARGET=entry for one target.
@@ -42,7 +53,7 @@ fuzz:
 	done
 
 # What every commit passes.
-check:
+check: abi
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features kogge/testing -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
@@ -63,6 +74,27 @@ bench-ffi:
 		--lib --bins --example bench-ffi
 	KOGGE_BUILT=1 ./target/release/kogge-testkit bench-ffi
 
-# Writes include/kogge.h anew; look at the difference before you commit it.
+# Writes include/kogge.h and the lists in tests/abi anew; look at the difference, and read docs/abi.md,
+# before you commit it.
 header:
-	KOGGE_BLESS=1 cargo test --quiet -p kogge-ffi --test ffi the_header
+	@$(BUILD_FOR_TESTS)
+	KOGGE_BUILT=1 KOGGE_BLESS=1 cargo test --quiet --workspace --features kogge/testing --test ffi abi::
+
+# Installs the C library below $(DESTDIR)$(PREFIX). LIBRARY=FOLDER takes one that is built instead of
+# building a release.
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+install:
+ifeq ($(LIBRARY),)
+	cargo build --release --quiet -p kogge-ffi --lib
+endif
+	@LIBRARY="$(LIBRARY)" PREFIX="$(PREFIX)" LIBDIR="$(LIBDIR)" INCLUDEDIR="$(INCLUDEDIR)" \
+		DESTDIR="$(DESTDIR)" scripts/install.sh
+
+# What the header promises its callers, compared with what was promised (docs/abi.md).
+abi:
+	@scripts/abi.sh
+# A promise more: the baseline anew.
+abi-bless:
+	@scripts/abi.sh bless

@@ -630,7 +630,8 @@ kogge_status kogge_events_attach(kogge_events *events,
                                  uint64_t tag,
                                  kogge_error **error);
 
-// Frees a subscription. Does nothing with NULL and stale handles.
+// Frees a subscription; calls of `kogge_events_next` return with `KOGGE_STATUS_CLOSED`. An item that
+// lies in an attached queue stays there. Does nothing with NULL and stale handles.
 KOGGE_API
 void kogge_events_free(kogge_events *events);
 
@@ -649,8 +650,10 @@ void kogge_event_free(kogge_event *event);
 
 // Fetches an artifact: from the store, else from peers, verified against the log. Waits at most
 // `timeout_ms`. `buffer_out` is for `KOGGE_SINK_BUFFER`, `stream_out` for `KOGGE_SINK_STREAM`; both, and
-// `result_out`, may be NULL otherwise. If the call fails before the work begins (a bad argument, a
-// closed node), `drop_fn` of the sink is not called.
+// `result_out`, may be NULL otherwise. Every byte is verified before it is given; that all are stored
+// for good, hence known to `kogge_store_stat`, is waited for by `KOGGE_SINK_NONE` and
+// `KOGGE_SINK_PATH` alone. If the call fails before the work begins (a bad argument, a closed node),
+// `drop_fn` of the sink is not called; else it may run a little after the call has returned.
 //
 // The caller sees to it that:
 //
@@ -1047,6 +1050,7 @@ kogge_status kogge_node_query_json_finish(kogge_op *op,
 
 // Waits for the end of an operation, at most `timeout_ms`: `KOGGE_STATUS_OK` when it has ended, in
 // whatever way; `KOGGE_STATUS_TIMED_OUT` if not. The operation goes on either way.
+// `KOGGE_STATUS_WOULD_DEADLOCK` in a callback of the node that the operation closes.
 KOGGE_API
 kogge_status kogge_op_wait(const kogge_op *op,
                            uint64_t timeout_ms);

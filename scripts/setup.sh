@@ -9,7 +9,8 @@ set -eu
 need="cc:gcc curl:curl docker-registry:docker-registry umoci:umoci skopeo:skopeo mvn:maven \
 busybox:busybox-static podman:podman containerd:containerd dockerd:docker.io crun:crun"
 if [ "${1:-demo}" = test ]; then
-    need="$need javac:openjdk-17-jdk-headless c++:g++ ip:iproute2 nft:nftables valgrind:valgrind"
+    need="$need javac:openjdk-17-jdk-headless c++:g++ ip:iproute2 nft:nftables valgrind:valgrind \
+abidiff:abigail-tools cmake:cmake pkg-config:pkg-config"
 fi
 
 command -v cargo >/dev/null 2>&1 || PATH="$HOME/.cargo/bin:$PATH"

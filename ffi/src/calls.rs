@@ -29,6 +29,8 @@ struct State {
     lines_lost: u64,
     is_stopping: bool,
     thread: Option<JoinHandle<()>>,
+    /// Of the thread; stays when somebody waits for its end.
+    id: Option<ThreadId>,
 }
 
 impl Calls {
@@ -69,6 +71,7 @@ impl Calls {
         let this = self.clone();
         let started = thread::spawn("kogge-calls", move || this.work());
         state.thread = started.ok();
+        state.id = state.thread.as_ref().map(|it| it.thread().id());
         state.thread.is_some()
     }
 
@@ -92,11 +95,7 @@ impl Calls {
 
     /// Whether this is the callback thread.
     pub(crate) fn is_here(&self) -> bool {
-        self.thread_id() == Some(std::thread::current().id())
-    }
-
-    fn thread_id(&self) -> Option<ThreadId> {
-        self.state().thread.as_ref().map(|it| it.thread().id())
+        self.state().id == Some(std::thread::current().id())
     }
 
     /// Runs what waits, then ends the thread and waits for that.

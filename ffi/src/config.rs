@@ -10,7 +10,7 @@ use kogge::{Config, Genesis, Network};
 use toml::{Table, Value};
 
 use crate::failure::Failure;
-use crate::guard::{self, call, value};
+use crate::guard::{call, value};
 use crate::handle;
 use crate::host::Settings;
 use crate::input::{bytes, out, text};
@@ -74,7 +74,7 @@ impl Draft {
         let text = toml::to_string(&settled.table)
             .map_err(|it| Failure::of(kogge_status::InvalidArgument, &it))?;
         // The name stands in messages; a relative data directory is meant from here.
-        let config = Config::from_toml(&text, Path::new("configuration"), &data_dir)?;
+        let config = Config::from_toml(&text, Path::new("of this node"), &data_dir)?;
         Ok(Settings {
             config,
             network: settled.network,
@@ -156,7 +156,6 @@ pub unsafe extern "C" fn kogge_config_new(
     config_out: *mut *mut kogge_config,
     error: *mut *mut kogge_error,
 ) -> kogge_status {
-    guard::prepare();
     let body = || {
         let target = out("config_out", config_out)?;
         if !kogge_abi_compatible(header_abi) {

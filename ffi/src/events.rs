@@ -69,6 +69,9 @@ pub(crate) struct Reader {
 struct Position {
     /// Number of the last event that was looked at.
     after: u64,
+    /// Events since then that this reader wanted and did not look at in time.
+    lost: u64,
+    is_freed: bool,
     attached: Option<(Arc<Queue>, u64)>,
     /// Whether the queue holds an item that was not followed by an empty answer.
     is_told: bool,
@@ -101,10 +104,13 @@ impl Hub {
                 json: json.to_string(),
             };
             state.events.push_back(Arc::new(told));
-            if EVENTS_MAX < state.events.len() {
-                state.events.pop_front();
-            }
             state.readers.retain(|it| it.strong_count() != 0);
+            if EVENTS_MAX < state.events.len()
+                && let Some(forgotten) = state.events.pop_front()
+            {
+                let readers = state.readers.iter().filter_map(Weak::upgrade);
+                readers.for_each(|it| it.lose(&forgotten));
+            }
             state.readers.clone()
         };
         for reader in readers.iter().filter_map(Weak::upgrade) {
@@ -139,6 +145,23 @@ impl Reader {
         self.kinds.is_empty() || self.kinds.iter().any(|it| it == kind)
     }
 
+    /// An event is no longer remembered.
+    fn lose(&self, forgotten: &Told) {
+        let mut position = self.position();
+        if position.after < forgotten.number {
+            position.after = forgotten.number;
+            position.lost += u64::from(self.wants(&forgotten.kind));
+        }
+    }
+
+    /// Nobody reads it any more: calls that wait return.
+    fn free(&self) {
+        let mut position = self.position();
+        (position.is_freed, position.attached) = (true, None);
+        drop(position);
+        self.hub.changed.notify(usize::MAX);
+    }
+
     /// Puts an item into the attached queue, unless one is there.
     fn tell(&self) {
         let mut position = self.position();
@@ -152,18 +175,17 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// `End` if none will come.
+    /// `End` if none will come; `Closed` if the subscription was freed.
     fn next(&self) -> Result<Option<Read>, Failure> {
         let state = self.hub.state();
         let mut position = self.position();
-        let oldest = state
-            .events
-            .front()
-            .map_or(state.latest + 1, |it| it.number);
-        let lost = oldest.saturating_sub(position.after + 1);
+        if position.is_freed {
+            let message = "the subscription was freed";
+            return Err(Failure::new(kogge_status::Closed, message));
+        }
         let wanted = |it: &&Arc<Told>| position.after < it.number && self.wants(&it.kind);
         let Some(told) = state.events.iter().find(wanted).cloned() else {
-            position.is_told = false;
+            (position.is_told, position.after) = (false, state.latest);
             if state.is_closed {
                 let message = "the node is closed; no event follows";
                 return Err(Failure::new(kogge_status::End, message));
@@ -171,6 +193,7 @@ impl Reader {
             return Ok(None);
         };
         position.after = told.number;
+        let lost = std::mem::take(&mut position.lost);
         Ok(Some(Read { told, lost }))
     }
 
@@ -213,9 +236,13 @@ pub unsafe extern "C" fn kogge_events_open(
             let message = format!("{READERS_MAX} subscriptions are open; free some");
             return Err(Failure::new(kogge_status::Busy, message));
         }
+        let oldest = state
+            .events
+            .front()
+            .map_or(state.latest + 1, |it| it.number);
         let after = match after {
             0 => state.latest,
-            u64::MAX => 0,
+            u64::MAX => oldest - 1,
             number => number.min(state.latest),
         };
         let reader = Arc::new(Reader {
@@ -223,6 +250,9 @@ pub unsafe extern "C" fn kogge_events_open(
             kinds,
             state: Mutex::new(Position {
                 after,
+                // A reader that comes back later than what is remembered: how many of them it
+                // would have wanted is not known.
+                lost: (oldest - 1).saturating_sub(after),
                 ..Position::default()
             }),
         });
@@ -309,10 +339,15 @@ pub unsafe extern "C" fn kogge_events_attach(
     unsafe { call(error, body) }
 }
 
-/// Frees a subscription. Does nothing with NULL and stale handles.
+/// Frees a subscription; calls of `kogge_events_next` return with `KOGGE_STATUS_CLOSED`. An item that
+/// lies in an attached queue stays there. Does nothing with NULL and stale handles.
 #[unsafe(no_mangle)]
 pub extern "C" fn kogge_events_free(events: *mut kogge_events) {
-    value((), || drop(handle::take::<Arc<Reader>>(events.cast())));
+    value((), || {
+        if let Some(Object::Events(reader)) = handle::take::<Arc<Reader>>(events.cast()) {
+            reader.free();
+        }
+    });
 }
 
 /// What an event tells. Texts are valid until the event is freed.
@@ -347,4 +382,69 @@ pub unsafe extern "C" fn kogge_event_get(
 #[unsafe(no_mangle)]
 pub extern "C" fn kogge_event_free(event: *mut kogge_event) {
     value((), || drop(handle::take::<Arc<Read>>(event.cast())));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn reader(hub: &Arc<Hub>, kinds: &[&str]) -> Arc<Reader> {
+        let reader = Arc::new(Reader {
+            hub: hub.clone(),
+            kinds: kinds.iter().map(|it| (*it).to_owned()).collect(),
+            state: Mutex::default(),
+        });
+        hub.state().readers.push(Arc::downgrade(&reader));
+        reader
+    }
+
+    fn next(reader: &Reader) -> Option<(u64, u64)> {
+        let read = reader.next().unwrap();
+        read.map(|it| (it.told.number, it.lost))
+    }
+
+    #[test]
+    fn only_events_that_a_reader_wanted_count_as_lost() {
+        let hub = Arc::new(Hub::default());
+        let (all, few) = (reader(&hub, &[]), reader(&hub, &["rare"]));
+        hub.push(0, &json!({"event": "rare"}));
+        for _ in 0..EVENTS_MAX + 9 {
+            hub.push(0, &json!({"event": "often"}));
+        }
+        hub.push(0, &json!({"event": "rare"}));
+        let last = EVENTS_MAX as u64 + 11;
+        assert_eq!(next(&all), Some((12, 11)));
+        assert_eq!(next(&all), Some((13, 0)));
+        assert_eq!(next(&few), Some((last, 1)));
+        assert_eq!(next(&few), None);
+    }
+
+    #[test]
+    fn a_queue_gets_one_item_until_a_reader_has_seen_the_end() {
+        let hub = Arc::new(Hub::default());
+        let (reader, queue) = (reader(&hub, &[]), Arc::new(Queue::default()));
+        reader.position().attached = Some((queue.clone(), 5));
+        let items = || match queue.next(9, thread::deadline(0)) {
+            crate::queue::Next::Items(items) => items.len(),
+            _ => 0,
+        };
+        hub.push(0, &json!({"event": "a"}));
+        hub.push(0, &json!({"event": "b"}));
+        assert_eq!(items(), 1);
+        assert_eq!(next(&reader), Some((1, 0)));
+        hub.push(0, &json!({"event": "c"}));
+        assert_eq!(items(), 0);
+        while next(&reader).is_some() {}
+        hub.push(0, &json!({"event": "d"}));
+        assert_eq!(items(), 1);
+        reader.free();
+        hub.push(0, &json!({"event": "e"}));
+        assert_eq!(items(), 0);
+        assert_eq!(
+            reader.next().err().map(|it| it.status),
+            Some(kogge_status::Closed)
+        );
+    }
 }

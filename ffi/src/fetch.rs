@@ -1,33 +1,69 @@
 //! Fetching artifacts into whatever the host wants them in.
 
+use std::fs::File;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_io::Async;
 use kogge::node::artifact::{EARLIER, UPSTREAM};
 use kogge::node::executor::with_timeout;
-use kogge::{Artifact, Node, Placement, What};
+use kogge::{Artifact, Node, Placement, SaveOptions, What};
+use rustix::io::Errno;
 
+use crate::calls::Calls;
 use crate::failure::Failure;
 use crate::guard::call;
 use crate::handle;
 use crate::host::Host;
-use crate::input::{out, structure};
+use crate::input::{out, structure, text};
 use crate::log::{Name, absent, is_file};
 use crate::object::Object;
-use crate::op::{Op, Outcome};
-use crate::sink::{CHUNK_BYTES, KOGGE_PLACE_HARD_LINK, KOGGE_PLACE_REFLINK, Sink, write};
+use crate::op::{Op, Outcome, Release, UserData};
 use crate::start::{finish, give_buffer, start};
 use crate::status::kogge_status;
 use crate::stream::Stream;
 use crate::thread;
 use crate::types::{
-    kogge_buffer, kogge_completion, kogge_error, kogge_fetch_request, kogge_fetch_result,
-    kogge_node, kogge_op, kogge_sink, kogge_stream,
+    kogge_buffer, kogge_bytes, kogge_completion, kogge_error, kogge_fetch_request,
+    kogge_fetch_result, kogge_node, kogge_op, kogge_sink, kogge_stream, kogge_write_fn,
 };
+
+/// Into the store only.
+pub const KOGGE_SINK_NONE: i32 = 0;
+
+/// Into a buffer.
+pub const KOGGE_SINK_BUFFER: i32 = 1;
+
+/// To a file, which appears whole or not at all.
+pub const KOGGE_SINK_PATH: i32 = 2;
+
+/// To an open descriptor.
+pub const KOGGE_SINK_FD: i32 = 3;
+
+/// To a callback, in order.
+pub const KOGGE_SINK_WRITER: i32 = 4;
+
+/// A stream that can be read anywhere while the bytes come.
+pub const KOGGE_SINK_STREAM: i32 = 5;
+
+/// Replace the file that is there; otherwise that is `KOGGE_STATUS_EXISTS`.
+pub const KOGGE_PLACE_REPLACE: u32 = 1;
+
+/// Share the bytes with the store where the file system can do that (copy on write).
+pub const KOGGE_PLACE_REFLINK: u32 = 2;
+
+/// Be another name of the store's own file where that is on the same file system. Who writes to such
+/// a file damages the store.
+pub const KOGGE_PLACE_HARD_LINK: u32 = 4;
 
 /// `max_bytes` of a buffer unless the request says otherwise.
 const BUFFER_BYTES_DEFAULT: u64 = 256 << 20;
+
+/// Bytes that are read at once.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// What a fetch came to.
 pub(crate) struct Fetched {
@@ -95,6 +131,105 @@ impl Wanted {
     }
 }
 
+/// Where the bytes go.
+enum Sink {
+    Store,
+    Buffer,
+    Path(PathBuf, SaveOptions),
+    Descriptor(File),
+    Writer(Writer),
+    Stream(Arc<Host>),
+}
+
+/// A callback that takes bytes.
+struct Writer {
+    write_fn: kogge_write_fn,
+    release: Option<Release>,
+    calls: Arc<Calls>,
+}
+
+impl Drop for Writer {
+    /// Whoever drops it, a thread of the node perhaps: the host is called on the callback thread.
+    fn drop(&mut self) {
+        if let Some(release) = self.release.take().filter(|it| it.drop_fn.is_some()) {
+            self.calls.run(move || drop(release));
+        }
+    }
+}
+
+impl Sink {
+    /// # Safety
+    ///
+    /// `sink` is NULL or as its type says.
+    unsafe fn read(host: &Arc<Host>, sink: *const kogge_sink) -> Result<Self, Failure> {
+        // SAFETY: as the caller promises.
+        let sink = unsafe { structure("sink", sink)? };
+        if sink.reserved != 0 {
+            let message = "sink.reserved is not 0";
+            return Err(Failure::new(kogge_status::Unsupported, message));
+        }
+        let flags = sink.place_flags;
+        let known = KOGGE_PLACE_REPLACE | KOGGE_PLACE_REFLINK | KOGGE_PLACE_HARD_LINK;
+        if flags & !known != 0 {
+            let message = format!("unknown place_flags {:#x}", flags & !known);
+            return Err(Failure::new(kogge_status::Unsupported, message));
+        }
+        Ok(match sink.kind {
+            KOGGE_SINK_NONE => Self::Store,
+            KOGGE_SINK_BUFFER => Self::Buffer,
+            KOGGE_SINK_PATH => {
+                // SAFETY: as the caller promises.
+                let path = unsafe { text("path", sink.path)? };
+                if path.is_empty() || path.contains('\0') {
+                    return Err(Failure::argument("path is not a path"));
+                }
+                let options = SaveOptions {
+                    replace: flags & KOGGE_PLACE_REPLACE != 0,
+                    reflink: flags & KOGGE_PLACE_REFLINK != 0,
+                    hard_link: flags & KOGGE_PLACE_HARD_LINK != 0,
+                };
+                Self::Path(path.into(), options)
+            }
+            KOGGE_SINK_FD if sink.fd < 0 => return Err(Failure::argument("fd is negative")),
+            KOGGE_SINK_FD => {
+                // SAFETY: not -1; a descriptor that is not open is an error of the duplication.
+                let borrowed = unsafe { BorrowedFd::borrow_raw(sink.fd) };
+                let duplicate = borrowed.try_clone_to_owned();
+                let bad = |it| Failure::of(kogge_status::InvalidArgument, &it);
+                Self::Descriptor(duplicate.map_err(bad)?.into())
+            }
+            KOGGE_SINK_WRITER if sink.write_fn.is_none() => {
+                return Err(Failure::argument("write_fn is NULL"));
+            }
+            KOGGE_SINK_WRITER => {
+                let writer = Writer {
+                    write_fn: sink.write_fn,
+                    release: Some(Release {
+                        user_data: UserData(sink.user_data),
+                        drop_fn: sink.drop_fn,
+                    }),
+                    calls: host.calls.clone(),
+                };
+                Self::Writer(writer)
+            }
+            KOGGE_SINK_STREAM => Self::Stream(host.clone()),
+            other => {
+                let message = format!("{other} is no KOGGE_SINK_*");
+                return Err(Failure::new(kogge_status::Unsupported, message));
+            }
+        })
+    }
+
+    /// The call fails: the host keeps what it lent.
+    fn forget(&mut self) {
+        if let Self::Writer(writer) = self
+            && let Some(mut release) = writer.release.take()
+        {
+            release.forget();
+        }
+    }
+}
+
 async fn fetch(
     node: Node,
     wanted: Wanted,
@@ -149,8 +284,8 @@ async fn fetch_unlimited(
                 Placement::Linked => KOGGE_PLACE_HARD_LINK,
             };
         }
-        Sink::Descriptor(file) => drop(artifact.copy_to(range, file).await?),
-        Sink::Writer(writer, calls) => write(&artifact, range, writer, &calls).await?,
+        Sink::Descriptor(file) => pour(&artifact, range, file).await?,
+        Sink::Writer(writer) => write(&artifact, range, writer).await?,
         Sink::Stream(host) => {
             let opened = Arc::new(Stream::new(host.clone(), artifact.clone()));
             host.keep(&opened)?;
@@ -186,6 +321,71 @@ async fn read(artifact: &Artifact, range: Range<u64>) -> Result<Vec<u8>, Failure
         bytes.extend_from_slice(&more);
     }
     Ok(bytes)
+}
+
+/// Writes to a descriptor of the host. A pipe or a socket may be full for long: nothing of the node
+/// waits for its reader but this fetch.
+async fn pour(artifact: &Artifact, range: Range<u64>, file: File) -> Result<(), Failure> {
+    let disk = file.try_clone()?;
+    // Its mode is shared with the host's own descriptor and stays what it is.
+    let Ok(pipe) = Async::new_nonblocking(file) else {
+        // What cannot be polled is a file.
+        drop(artifact.copy_to(range, disk).await?);
+        return Ok(());
+    };
+    let mut at = range.start;
+    while at < range.end {
+        let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+        let bytes = artifact.read(at, left.min(CHUNK_BYTES)).await?;
+        if bytes.is_empty() {
+            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+        }
+        at += bytes.len() as u64;
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            pipe.writable().await?;
+            // So much fits into a pipe that is writable, whether it would block or not.
+            let part = rest.get(..libc::PIPE_BUF).unwrap_or(rest);
+            match rustix::io::write(&pipe, part) {
+                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Err(Errno::AGAIN | Errno::INTR) => (),
+                Err(error) => return Err(std::io::Error::from(error).into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn write(artifact: &Artifact, range: Range<u64>, writer: Writer) -> Result<(), Failure> {
+    let (mut at, calls, mut writer) = (range.start, writer.calls.clone(), Some(writer));
+    let (done, answer) = async_channel::bounded(1);
+    while at < range.end {
+        let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+        let bytes = artifact.read(at, left.min(CHUNK_BYTES)).await?;
+        if bytes.is_empty() {
+            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+        }
+        let (count, done) = (bytes.len() as u64, done.clone());
+        let Some(taken) = writer.take() else { break };
+        calls.run(move || {
+            let taken = taken;
+            let data = taken.release.as_ref().map(|it| it.user_data);
+            let code = taken.write_fn.zip(data).map_or(0, |(write_fn, data)| {
+                // SAFETY: a function of the host, called as the header says.
+                unsafe { write_fn(data.0, at, kogge_bytes::of(&bytes)) }
+            });
+            let _ = done.try_send((code, taken));
+        });
+        let (code, back) = answer.recv().await.map_err(|_| Failure::closed())?;
+        if code != 0 {
+            let mut failure = Failure::new(kogge_status::Host, "the writer gave up");
+            failure.os_code = code;
+            return Err(failure);
+        }
+        writer = Some(back);
+        at += count;
+    }
+    Ok(())
 }
 
 /// Where the bytes came from. `had` were here when the fetch began.
@@ -247,8 +447,10 @@ impl Targets {
 
 /// Fetches an artifact: from the store, else from peers, verified against the log. Waits at most
 /// `timeout_ms`. `buffer_out` is for `KOGGE_SINK_BUFFER`, `stream_out` for `KOGGE_SINK_STREAM`; both, and
-/// `result_out`, may be NULL otherwise. If the call fails before the work begins (a bad argument, a
-/// closed node), `drop_fn` of the sink is not called.
+/// `result_out`, may be NULL otherwise. Every byte is verified before it is given; that all are stored
+/// for good, hence known to `kogge_store_stat`, is waited for by `KOGGE_SINK_NONE` and
+/// `KOGGE_SINK_PATH` alone. If the call fails before the work begins (a bad argument, a closed node),
+/// `drop_fn` of the sink is not called; else it may run a little after the call has returned.
 ///
 /// # Safety
 ///
@@ -278,7 +480,7 @@ pub unsafe extern "C" fn kogge_fetch(
             sink.forget();
             return Err(failure);
         }
-        if matches!(sink, Sink::Writer(..)) && host.calls.is_here() {
+        if matches!(sink, Sink::Writer(_)) && host.calls.is_here() {
             sink.forget();
             let message = "a callback cannot wait for a writer, which runs on the same thread";
             return Err(Failure::new(kogge_status::WouldDeadlock, message));

@@ -51,6 +51,7 @@ pub(crate) fn value<T>(fallback: T, body: impl FnOnce() -> T) -> T {
     if is_forked() {
         return fallback;
     }
+    prepare();
     inside(|| catch_unwind(AssertUnwindSafe(body))).unwrap_or(fallback)
 }
 
@@ -60,6 +61,7 @@ fn shielded(body: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
                        or fork earlier";
         return Err(Failure::new(kogge_status::BadHandle, message));
     }
+    prepare();
     inside(|| catch_unwind(AssertUnwindSafe(body))).unwrap_or_else(|_| Err(Failure::panic()))
 }
 
@@ -75,9 +77,9 @@ pub(crate) fn inside<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Prepares the process, once, before the first thread of the library: panics inside the library
-/// go to the log of the node, not to the host's standard error; forks are noticed.
-pub(crate) fn prepare() {
+/// Prepares the process, once, before anything of the library runs: panics inside the library go to
+/// the log of the node, not to the host's standard error; forks are noticed.
+fn prepare() {
     static PREPARED: Once = Once::new();
     PREPARED.call_once(|| {
         let others = panic::take_hook();

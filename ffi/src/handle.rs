@@ -159,3 +159,69 @@ fn bad<K: Kind>(handle: *const c_void) -> Failure {
     let message = format!("the handle is {what}; want {}", K::NAME);
     Failure::new(kogge_status::BadHandle, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::queue::Queue;
+
+    fn buffer(byte: u8) -> Object {
+        Object::Buffer(Arc::new(vec![byte]))
+    }
+
+    fn byte(handle: *const c_void) -> Option<u8> {
+        let found = get::<Arc<Vec<u8>>>(handle).ok()?;
+        found.first().copied()
+    }
+
+    #[test]
+    fn a_handle_finds_its_object_until_it_is_freed_and_nothing_after() {
+        // Others work in the table too, so that a place is taken again only after a while.
+        let mut stale = Vec::new();
+        for round in 0..=255 {
+            let handle = put(buffer(round)).unwrap();
+            assert_eq!(byte(handle), Some(round));
+            assert!(get::<Arc<Queue>>(handle).is_err());
+            assert!(take::<Arc<Queue>>(handle).is_none());
+            assert!(take::<Arc<Vec<u8>>>(handle).is_some());
+            assert!(take::<Arc<Vec<u8>>>(handle).is_none());
+            assert_eq!(byte(handle), None);
+            stale.push(handle);
+        }
+        let fresh: Vec<_> = (0..64).map(|it| put(buffer(it)).unwrap()).collect();
+        assert!(stale.iter().all(|it| byte(*it).is_none()));
+        assert!(fresh.iter().all(|it| take::<Arc<Vec<u8>>>(*it).is_some()));
+    }
+
+    #[test]
+    fn bits_that_are_no_handle_find_nothing() {
+        let real = put(buffer(7)).unwrap();
+        let bits = (0..usize::BITS).map(|it| real.addr() ^ 1 << it);
+        for bits in bits.chain([0, 1, 2, usize::MAX]) {
+            assert_eq!(byte(std::ptr::without_provenance(bits)), None, "{bits:#x}");
+        }
+        assert!(take::<Arc<Vec<u8>>>(real).is_some());
+    }
+
+    #[test]
+    fn a_place_whose_generations_are_used_up_is_not_used_again() {
+        let handle = put(buffer(1)).unwrap();
+        let place = Place::of(handle).unwrap();
+        let last = Place {
+            generation: u32::MAX,
+            ..place
+        };
+        place.write().slots[place.index].generation = u32::MAX;
+        assert_eq!(byte(handle), None);
+        assert!(take::<Arc<Vec<u8>>>(last.handle()).is_some());
+        assert_eq!(byte(last.handle()), None);
+        assert!(!place.read().free.contains(&place.index));
+        let first = Place {
+            generation: 0,
+            ..place
+        };
+        assert_eq!(byte(first.handle()), None);
+    }
+}

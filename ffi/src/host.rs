@@ -112,32 +112,22 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// `Closed` or `Busy`; then nobody is told anything, and `notice` keeps what the host lent.
+    /// `Closed` or `Busy`; then nobody is told anything.
     pub(crate) fn run<F>(
         self: &Arc<Self>,
-        mut notice: Notice,
+        notice: Notice,
         op: Arc<Op>,
         work: F,
     ) -> Result<*mut c_void, Failure>
     where
         F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
     {
-        let entered = self.enter(&op).and_then(|number| {
-            let node = self.node()?;
-            let running = Running {
-                host: self.clone(),
-                number,
-            };
-            if let Some((queue, _)) = &notice.queue {
-                queue.reserve()?;
-            }
-            let handle = handle::put(Object::Op(op.clone()));
-            if let (Err(_), Some((queue, _))) = (&handle, &notice.queue) {
-                queue.release();
-            }
-            Ok((node, running, handle?))
-        });
-        let (node, running, handle) = entered.inspect_err(|_| notice.release.forget())?;
+        let running = Running {
+            number: self.enter(&op)?,
+            host: self.clone(),
+        };
+        let node = self.node()?;
+        let handle = handle::put(Object::Op(op.clone()))?;
         op.set_handle(handle);
         let mut ending = Ending {
             op,
@@ -151,7 +141,8 @@ impl Host {
                 ending.op.cancelled().await;
                 Err(Failure::cancelled())
             };
-            let result = future::or(work, cancelled).await;
+            // Who cancelled before the work was done hears of that, not of a result.
+            let result = future::or(cancelled, work).await;
             ending.end(result);
         });
         Ok(handle)
@@ -266,7 +257,7 @@ impl Host {
         self: &Arc<Self>,
         handle: *mut c_void,
         op: &Arc<Op>,
-        notice: Notice,
+        mut notice: Notice,
     ) -> Result<Option<Arc<Op>>, Failure> {
         {
             let mut work = self.work();
@@ -274,6 +265,10 @@ impl Host {
                 return Ok(Some(first.clone()));
             }
             (work.is_closing, work.close) = (true, Some(op.clone()));
+        }
+        // Who is called back is called on that thread, after the end.
+        if notice.done_fn.is_none() {
+            op.end_after(&self.calls);
         }
         let (this, ending, handle) = (self.clone(), op.clone(), handle.addr());
         let close = move || {
@@ -283,6 +278,7 @@ impl Host {
             )));
             // Who only waits may unload the library or exit when it hears of the end: then no
             // callback may be on its way. Who is called back hears of it in the last callback.
+            notice.release_unless_called(&this.calls);
             if notice.done_fn.is_none() {
                 this.calls.stop();
             }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::config::Draft;
 use crate::failure::Failure;
-use crate::guard::{self, call};
+use crate::guard::call;
 use crate::handle;
 use crate::host::Host;
 use crate::input::{out, text};
@@ -33,7 +33,6 @@ pub unsafe extern "C" fn kogge_node_open(
     node_out: *mut *mut kogge_node,
     error: *mut *mut kogge_error,
 ) -> kogge_status {
-    guard::prepare();
     let body = || {
         let draft = handle::get::<Arc<Draft>>(config.cast())?;
         let target = out("node_out", node_out)?;
@@ -63,7 +62,6 @@ pub unsafe extern "C" fn kogge_node_open_start(
     op_out: *mut *mut kogge_op,
     error: *mut *mut kogge_error,
 ) -> kogge_status {
-    guard::prepare();
     let body = || {
         let draft = handle::get::<Arc<Draft>>(config.cast())?;
         let target = out("op_out", op_out)?;
@@ -93,17 +91,9 @@ struct Told {
 /// `completion` is NULL or as its type says.
 unsafe fn told(completion: *const kogge_completion) -> Result<Told, Failure> {
     // SAFETY: as the caller promises.
-    let mut notice = unsafe { notice(completion)? };
-    if let Some((queue, _)) = &notice.queue {
-        queue.reserve().inspect_err(|_| notice.release.forget())?;
-    }
+    let notice = unsafe { notice(completion)? };
     let op = Arc::new(Op::default());
-    let handle = handle::put(Object::Op(op.clone())).inspect_err(|_| {
-        notice.release.forget();
-        if let Some((queue, _)) = &notice.queue {
-            queue.release();
-        }
-    })?;
+    let handle = handle::put(Object::Op(op.clone()))?;
     op.set_handle(handle);
     Ok(Told {
         op: (op, handle),

@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use event_listener::Event;
 
@@ -10,7 +10,7 @@ use crate::calls::Calls;
 use crate::failure::Failure;
 use crate::fetch::Fetched;
 use crate::host::Host;
-use crate::queue::{Item, Queue};
+use crate::queue::Place;
 use crate::rows::Rows;
 use crate::status::kogge_status;
 use crate::thread::{self, Deadline};
@@ -38,6 +38,8 @@ pub(crate) struct Op {
     progress: Mutex<Option<Progress>>,
     /// Its handle, for who is told of its end.
     handle: AtomicUsize,
+    /// The callback thread that ends before it does.
+    ends_after: OnceLock<Weak<Calls>>,
 }
 
 #[derive(Default)]
@@ -55,6 +57,17 @@ impl Op {
 
     pub(crate) fn handle(&self) -> usize {
         self.handle.load(Ordering::SeqCst)
+    }
+
+    /// It will not end before the thread of `calls` has.
+    pub(crate) fn end_after(&self, calls: &Arc<Calls>) {
+        let _ = self.ends_after.set(Arc::downgrade(calls));
+    }
+
+    /// Whether this thread would wait for itself if it waited for the end.
+    pub(crate) fn waits_for_this_thread(&self) -> bool {
+        let calls = self.ends_after.get().and_then(Weak::upgrade);
+        calls.is_some_and(|it| it.is_here())
     }
 
     /// Ends it, unless it has ended: then this is ignored. True if this was the end.
@@ -179,26 +192,54 @@ unsafe impl Send for UserData {}
 // SAFETY: as above.
 unsafe impl Sync for UserData {}
 
-/// Whom to tell of an end.
-#[derive(Default)]
+/// Whom to tell of an end. If it is dropped, nobody is told, and the host keeps what it lent: the
+/// operation did not start.
 pub(crate) struct Notice {
     pub(crate) done_fn: kogge_done_fn,
-    pub(crate) release: Release,
-    pub(crate) queue: Option<(Arc<Queue>, u64)>,
+    pub(crate) user_data: UserData,
+    pub(crate) drop_fn: kogge_drop_fn,
+    pub(crate) place: Option<Place>,
+}
+
+impl Default for Notice {
+    fn default() -> Self {
+        Self {
+            done_fn: None,
+            user_data: UserData(std::ptr::null_mut()),
+            drop_fn: None,
+            place: None,
+        }
+    }
 }
 
 impl Notice {
+    /// Releases what the host lent before the end is told, if nobody is called back then.
+    pub(crate) fn release_unless_called(&mut self, calls: &Arc<Calls>) {
+        if self.done_fn.is_some() {
+            return;
+        }
+        let release = Release {
+            user_data: self.user_data,
+            drop_fn: self.drop_fn.take(),
+        };
+        if release.drop_fn.is_some() {
+            calls.run(move || drop(release));
+        }
+    }
+
     /// Tells of the end of `op`, once.
     pub(crate) fn tell(self, op: &Arc<Op>, calls: &Arc<Calls>) {
         let (handle, status) = (op.handle(), op.status());
-        if let Some((queue, tag)) = self.queue {
-            queue.push(Item::Op {
-                tag,
-                op: handle,
-                status,
-            });
+        if let Some(place) = self.place {
+            place.take(handle, status);
         }
-        let (done_fn, release) = (self.done_fn, self.release);
+        let (done_fn, release) = (
+            self.done_fn,
+            Release {
+                user_data: self.user_data,
+                drop_fn: self.drop_fn,
+            },
+        );
         if done_fn.is_none() && release.drop_fn.is_none() {
             return;
         }
@@ -219,15 +260,6 @@ pub(crate) struct Release {
     pub(crate) drop_fn: kogge_drop_fn,
 }
 
-impl Default for Release {
-    fn default() -> Self {
-        Self {
-            user_data: UserData(std::ptr::null_mut()),
-            drop_fn: None,
-        }
-    }
-}
-
 impl Release {
     /// The host keeps what it lent: the call that would have taken it failed.
     pub(crate) fn forget(&mut self) {
@@ -240,6 +272,57 @@ impl Drop for Release {
         if let Some(drop_fn) = self.drop_fn.take() {
             // SAFETY: a function of the host, called as the header says.
             unsafe { drop_fn(self.user_data.0) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::{Item, Next, Queue};
+
+    unsafe extern "C" fn count(data: *mut c_void) {
+        // SAFETY: the tests hand over a live number.
+        unsafe { &*data.cast::<AtomicUsize>() }.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn notice(drops: &AtomicUsize, queue: &Arc<Queue>) -> Notice {
+        Notice {
+            done_fn: None,
+            user_data: UserData(std::ptr::from_ref(drops).cast_mut().cast()),
+            drop_fn: Some(count),
+            place: Some(Place::reserve(queue.clone(), 3).unwrap()),
+        }
+    }
+
+    #[test]
+    fn who_is_not_told_is_not_released_and_holds_no_place() {
+        let (drops, queue) = (AtomicUsize::new(0), Arc::new(Queue::default()));
+        drop(notice(&drops, &queue));
+        assert_eq!(drops.load(Ordering::SeqCst), 0);
+        let (op, calls) = (Arc::new(Op::default()), Arc::new(Calls::default()));
+        op.end(Ok(Outcome::Nothing));
+        notice(&drops, &queue).tell(&op, &calls);
+        calls.stop();
+        assert_eq!(drops.load(Ordering::SeqCst), 1);
+        let told = Item::Op {
+            tag: 3,
+            op: 0,
+            status: kogge_status::Ok,
+        };
+        assert_eq!(queue.next(9, None), Next::Items(vec![told]));
+    }
+
+    #[test]
+    fn an_operation_ends_once() {
+        let op = Op::default();
+        assert_eq!(op.status(), kogge_status::Again);
+        assert!(op.end(Err(Failure::timed_out())));
+        assert!(!op.end(Ok(Outcome::Nothing)));
+        assert_eq!(op.status(), kogge_status::TimedOut);
+        for _ in 0..2 {
+            let failed = op.finish(Ok).err();
+            assert_eq!(failed, Some(Failure::timed_out()));
         }
     }
 }

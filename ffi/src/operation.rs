@@ -25,10 +25,14 @@ const TAKE_MAX: usize = 4_096;
 
 /// Waits for the end of an operation, at most `timeout_ms`: `KOGGE_STATUS_OK` when it has ended, in
 /// whatever way; `KOGGE_STATUS_TIMED_OUT` if not. The operation goes on either way.
+/// `KOGGE_STATUS_WOULD_DEADLOCK` in a callback of the node that the operation closes.
 #[unsafe(no_mangle)]
 pub extern "C" fn kogge_op_wait(op: *const kogge_op, timeout_ms: u64) -> kogge_status {
     value(kogge_status::BadHandle, || {
         match handle::get::<Arc<Op>>(op.cast()) {
+            Ok(op) if op.status() == kogge_status::Again && op.waits_for_this_thread() => {
+                kogge_status::WouldDeadlock
+            }
             Ok(op) if op.wait(thread::deadline(timeout_ms)) => kogge_status::Ok,
             Ok(_) => kogge_status::TimedOut,
             Err(it) => it.status,

@@ -3,7 +3,6 @@
 
 use safer_ffi::layout::ReprC;
 
-#[expect(clippy::wildcard_imports, reason = "the list is of everything")]
 use crate::*;
 
 const fn c<F: ReprC + Copy>(_: F) {}

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -56,29 +56,45 @@ pub(crate) enum Next {
     Closed,
 }
 
-impl Queue {
-    /// Keeps room for the item of an operation that is about to start.
-    pub(crate) fn reserve(&self) -> Result<(), Failure> {
-        let mut state = self.state();
+/// Room in a queue for the item of an operation; given back if it is dropped.
+pub(crate) struct Place {
+    queue: Arc<Queue>,
+    tag: u64,
+}
+
+impl Place {
+    /// Keeps room for an operation that is about to start.
+    ///
+    /// # Errors
+    ///
+    /// `Busy` if there is none.
+    pub(crate) fn reserve(queue: Arc<Queue>, tag: u64) -> Result<Self, Failure> {
+        let mut state = queue.state();
         if ITEMS_MAX <= state.items.len() + state.reserved {
             let message = "the queue is full; take items out of it";
             return Err(Failure::new(kogge_status::Busy, message));
         }
         state.reserved += 1;
-        Ok(())
+        drop(state);
+        Ok(Self { queue, tag })
     }
 
-    /// The operation did not start after all.
-    pub(crate) fn release(&self) {
-        let mut state = self.state();
-        state.reserved = state.reserved.saturating_sub(1);
+    /// Puts the item there.
+    pub(crate) fn take(self, op: usize, status: kogge_status) {
+        let tag = self.tag;
+        self.queue.push(Item::Op { tag, op, status });
     }
+}
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.queue.state().reserved -= 1;
+    }
+}
+
+impl Queue {
     pub(crate) fn push(&self, item: Item) {
         let mut state = self.state();
-        if matches!(item, Item::Op { .. }) {
-            state.reserved = state.reserved.saturating_sub(1);
-        }
         state.items.push_back(item);
         state.signal();
         drop(state);

@@ -8,8 +8,8 @@ use crate::handle;
 use crate::host::Host;
 use crate::input::{out, structure};
 use crate::object::Object;
-use crate::op::{Notice, Op, Outcome, Release, UserData};
-use crate::queue::Queue;
+use crate::op::{Notice, Op, Outcome, UserData};
+use crate::queue::{Place, Queue};
 use crate::types::{kogge_buffer, kogge_completion, kogge_op};
 
 /// Whom the host wants to be told.
@@ -23,17 +23,18 @@ pub(crate) unsafe fn notice(completion: *const kogge_completion) -> Result<Notic
     }
     // SAFETY: as the caller promises.
     let given = unsafe { structure("completion", completion)? };
-    let queue = match given.queue.is_null() {
+    let place = match given.queue.is_null() {
         true => None,
-        false => Some((handle::get::<Arc<Queue>>(given.queue.cast())?, given.tag)),
+        false => {
+            let queue = handle::get::<Arc<Queue>>(given.queue.cast())?;
+            Some(Place::reserve(queue, given.tag)?)
+        }
     };
     Ok(Notice {
         done_fn: given.done_fn,
-        release: Release {
-            user_data: UserData(given.user_data),
-            drop_fn: given.drop_fn,
-        },
-        queue,
+        user_data: UserData(given.user_data),
+        drop_fn: given.drop_fn,
+        place,
     })
 }
 

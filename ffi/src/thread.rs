@@ -26,6 +26,26 @@ pub(crate) fn spawn(
         .spawn(|| guard::inside(work))
 }
 
+impl Blocked {
+    /// What a write to a closed pipe left here would end the process once signals are let in: the
+    /// write has failed, and that is enough. Who blocks the signal himself finds it as ever.
+    fn take_broken_pipe(&self) {
+        let mut pipe = MaybeUninit::uninit();
+        let none = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: both sets are whole: one was written by `pthread_sigmask`, the other is made here.
+        unsafe {
+            if libc::sigismember(&raw const self.0, libc::SIGPIPE) == 0 {
+                libc::sigemptyset(pipe.as_mut_ptr());
+                libc::sigaddset(pipe.as_mut_ptr(), libc::SIGPIPE);
+                libc::sigtimedwait(pipe.as_ptr(), std::ptr::null_mut(), &raw const none);
+            }
+        }
+    }
+}
+
 /// The signals of this thread are blocked while this lives.
 struct Blocked(libc::sigset_t);
 
@@ -44,6 +64,7 @@ impl Blocked {
 
 impl Drop for Blocked {
     fn drop(&mut self) {
+        self.take_broken_pipe();
         // SAFETY: the set was written by `pthread_sigmask`.
         unsafe {
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut())

@@ -24,6 +24,10 @@ pub extern "C" fn kogge_abi_version() -> u32 {
 
 /// Whether a program that was compiled with `header_abi` works with this library: the major version
 /// is the same, and the minor version is not newer.
+#[expect(
+    clippy::absurd_extreme_comparisons,
+    reason = "only as long as the minor version is 0"
+)]
 #[unsafe(no_mangle)]
 pub extern "C" fn kogge_abi_compatible(header_abi: u32) -> bool {
     header_abi >> 16 == KOGGE_ABI_MAJOR && header_abi & 0xffff <= KOGGE_ABI_MINOR

@@ -17,3 +17,54 @@ pub(crate) fn generate(root: &Path) -> String {
     text.replace("// # Safety\n", "// The caller sees to it that:\n")
         .replace("\n// # Errors\n", "\n// Errors:\n")
 }
+
+/// A function of the header.
+pub(crate) struct Function {
+    pub(crate) result: String,
+    pub(crate) name: String,
+    /// Types and names.
+    pub(crate) params: Vec<(String, String)>,
+}
+
+/// The functions that a header declares, in its order.
+pub(crate) fn functions(header: &str) -> Vec<Function> {
+    let declared = header.split("\nKOGGE_API\n").skip(1);
+    declared
+        .filter_map(|it| it.split_once(");"))
+        .filter_map(|(it, _)| it.split_once('('))
+        .map(|(head, params)| {
+            let (result, name) = typed(head);
+            let params = params.split(',').map(typed).filter(|it| !it.1.is_empty());
+            Function {
+                result,
+                name,
+                params: params.collect(),
+            }
+        })
+        .collect()
+}
+
+/// `const char *text` is `const char *` and `text`.
+fn typed(text: &str) -> (String, String) {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let start = text.rfind([' ', '*']).map_or(text.len(), |it| it + 1);
+    let (kind, name) = text.split_at(start);
+    (kind.trim().to_owned(), name.to_owned())
+}
+
+/// The structs that a header defines, with the names of their fields.
+pub(crate) fn structs(header: &str) -> Vec<(String, Vec<String>)> {
+    let defined = header.split("typedef struct {\n").skip(1);
+    defined
+        .filter_map(|it| it.split_once("\n} "))
+        .map(|(fields, rest)| {
+            let name = rest.split(';').next().unwrap_or_default().to_owned();
+            let lines = fields.lines().map(str::trim);
+            let fields = lines.filter(|it| !it.starts_with("//")).map(|it| {
+                let it = typed(it.trim_end_matches(';')).1;
+                it.split('[').next().unwrap_or_default().to_owned()
+            });
+            (name, fields.collect())
+        })
+        .collect()
+}

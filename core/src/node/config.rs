@@ -12,6 +12,9 @@ use crate::node::executor::POOL_THREADS_MAX;
 /// Longest configuration file. Unit: bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Most characters of a line that a message repeats.
+const LINE_CHARS_MAX: usize = 80;
+
 /// Default address for peers: every interface, any free port is a poor default for firewalls, so
 /// the port is fixed.
 pub const LISTEN_DEFAULT: [&str; 2] = ["/ip4/0.0.0.0/tcp/7878", "/ip6/::/tcp/7878"];
@@ -307,7 +310,7 @@ pub fn read_text(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|it| unreadable(it.to_string()))
 }
 
-/// `line 3, column 5: reason`.
+/// `line 3, column 5: reason in what stands there`.
 pub fn locate(text: &str, error: &toml::de::Error) -> String {
     let message = error.message();
     let Some(before) = error.span().and_then(|it| text.get(..it.start)) else {
@@ -321,7 +324,10 @@ pub fn locate(text: &str, error: &toml::de::Error) -> String {
         .chars()
         .count()
         + 1;
-    format!("line {line}, column {column}: {message}")
+    // Who set keys by the API has no lines to count.
+    let content = text.lines().nth(line - 1).unwrap_or_default().trim();
+    let content: String = content.chars().take(LINE_CHARS_MAX).collect();
+    format!("line {line}, column {column}: {message} in `{content}`")
 }
 
 /// The file as it is written; every key is optional.
@@ -453,7 +459,10 @@ mod tests {
                 "thread = 1",
                 "/etc/kogge.toml, line 1, column 1: unknown field `thread`",
             ),
-            ("\n[limits]\nshare = 3", "line 3, column 9"),
+            (
+                "\n[limits]\nshare = 3",
+                "column 9: invalid type: integer `3`, expected a boolean in `share = 3`",
+            ),
             (
                 "\nthreads = 0",
                 "/etc/kogge.toml, line 2, `threads`: 0 is not in 1..=64",

@@ -31,6 +31,9 @@ pub(crate) const SCHEMA: &str = "kogge data 1";
 /// Largest size of one environment; the file is sparse and grows as needed. Unit: bytes.
 pub const MAP_BYTES: usize = 64 << 30;
 
+/// Where a host limits its address space, smaller maps are tried down to this size. Unit: bytes.
+const MAP_BYTES_MIN: usize = 1 << 30;
+
 /// Most read transactions at a time; one more is refused with [`StoreError::Busy`].
 pub const READERS_MAX: u32 = 512;
 
@@ -71,6 +74,14 @@ impl DataDir {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Whether the system has no address space for a map: `RLIMIT_AS` says the first, valgrind the second.
+fn lacks_room(error: &std::io::Error) -> bool {
+    let codes = [rustix::io::Errno::NOMEM, rustix::io::Errno::INVAL];
+    codes
+        .iter()
+        .any(|it| error.raw_os_error() == Some(it.raw_os_error()))
 }
 
 fn lock(dir: &Path) -> Result<File, StoreError> {
@@ -125,12 +136,22 @@ impl Environment {
             .map_size(map_bytes)
             .max_readers(READERS_MAX)
             .max_dbs(u32::try_from(N).unwrap_or(u32::MAX));
-        // SAFETY: the only flag in use is NOMETASYNC, which keeps the file consistent; the lock of
-        // the data directory keeps other processes from changing the mapped file.
-        let env = unsafe {
-            options.flags(flags);
-            options.open(&folder)
-        }?;
+        let mut map_bytes = map_bytes;
+        let env = loop {
+            // SAFETY: the only flag in use is NOMETASYNC, which keeps the file consistent; the lock
+            // of the data directory keeps other processes from changing the mapped file.
+            let opened = unsafe {
+                options.flags(flags);
+                options.open(&folder)
+            };
+            match opened {
+                Err(heed::Error::Io(error)) if lacks_room(&error) && MAP_BYTES_MIN < map_bytes => {
+                    map_bytes /= 2;
+                    options.map_size(map_bytes);
+                }
+                opened => break opened?,
+            }
+        };
         check_len(&env, &folder)?;
         // LMDB does not sync the folder: without this the database file may be gone after a crash.
         disk.sync_folder("database", &folder)?;

@@ -10,7 +10,7 @@
 
 use std::str::FromStr;
 
-use crate::base::Digest;
+use crate::base::{Digest, DigestError};
 use crate::proto::package::{Coordinates, ImageReference, Purl};
 
 /// Longest name. Unit: bytes.
@@ -46,8 +46,13 @@ impl FromStr for What {
         if text.is_empty() || WHAT_BYTES_MAX < text.len() {
             return Err(WhatError::Length);
         }
-        if let Ok(digest) = text.parse() {
-            return Ok(Self::Digest(digest));
+        match text.parse() {
+            Ok(digest) => return Ok(Self::Digest(digest)),
+            // The name of an algorithm: a digest that was cut short, not an image `sha256`.
+            Err(error @ DigestError::Text(_)) if text.contains(':') => {
+                return Err(form(error.to_string()));
+            }
+            Err(_) => (),
         }
         if text.starts_with("pkg:") {
             let purl = Purl::from_str(text).map_err(|it| form(it.to_string()))?;
@@ -89,7 +94,7 @@ mod tests {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
         let long = "a".repeat(WHAT_BYTES_MAX + 1);
-        for text in ["", "Alpine", "pkg:", "a:b:c:d", "../x", &long] {
+        for text in ["", "Alpine", "pkg:", "a:b:c:d", "../x", "sha256:ab", &long] {
             assert!(text.parse::<What>().is_err(), "{text}");
         }
     }
