@@ -178,7 +178,7 @@ typedef struct kogge_stream kogge_stream;
 // Borrowed UTF-8 text, not terminated. As a parameter it is valid until the call returns, in a
 // callback until the callback returns, from a getter as long as the object it was asked of.
 typedef struct {
-  // The first byte; may be NULL if `len` is 0.
+  // The first byte. If `len` is 0 it may be NULL, and from the library it is.
   const char *ptr;
   // Length. Unit: bytes.
   size_t len;
@@ -212,7 +212,7 @@ typedef struct {
 
 // Borrowed bytes, valid as `kogge_str` is.
 typedef struct {
-  // The first byte; may be NULL if `len` is 0.
+  // The first byte. If `len` is 0 it may be NULL, and from the library it is.
   const uint8_t *ptr;
   // Length. Unit: bytes.
   size_t len;
@@ -341,6 +341,18 @@ typedef struct {
   bool is_pinned;
 } kogge_stored;
 
+// An item of a queue.
+typedef struct {
+  // What `kogge_completion` or `kogge_events_attach` said.
+  uint64_t tag;
+  // The operation that ended; NULL for events.
+  kogge_op *op;
+  // How it ended.
+  kogge_status status;
+  // `KOGGE_COMPLETED_OP` or `KOGGE_COMPLETED_EVENTS`.
+  int32_t kind;
+} kogge_completed;
+
 // An entry of the log. Texts are borrowed from the rows. What the entry's kind does not have is
 // empty or zero; `kogge_rows_take_json` has everything.
 typedef struct {
@@ -367,18 +379,6 @@ typedef struct {
   // SHA-256 digest of the artifact.
   uint8_t sha256[32];
 } kogge_entry;
-
-// An item of a queue.
-typedef struct {
-  // What `kogge_completion` or `kogge_events_attach` said.
-  uint64_t tag;
-  // The operation that ended; NULL for events.
-  kogge_op *op;
-  // How it ended.
-  kogge_status status;
-  // `KOGGE_COMPLETED_OP` or `KOGGE_COMPLETED_EVENTS`.
-  int32_t kind;
-} kogge_completed;
 
 #ifdef __cplusplus
 extern "C" {
@@ -780,36 +780,6 @@ kogge_status kogge_resolve(kogge_node *node,
                            kogge_rows **rows_out,
                            kogge_error **error);
 
-// How many entries there are; 0 if `rows` is none.
-KOGGE_API
-size_t kogge_rows_get_len(const kogge_rows *rows);
-
-// Entry number `at`, from 0. Its texts are valid until the rows are freed.
-//
-// The caller sees to it that:
-//
-// `entry_out` is writable.
-KOGGE_API
-kogge_status kogge_rows_get_entry(const kogge_rows *rows,
-                                  size_t at,
-                                  kogge_entry *entry_out);
-
-// All of entry number `at` as JSON, in the shape of `kogge log show --json`. Free the buffer with
-// `kogge_buffer_free`.
-//
-// The caller sees to it that:
-//
-// `json_out` and `error` are writable, `error` may be NULL.
-KOGGE_API
-kogge_status kogge_rows_take_json(const kogge_rows *rows,
-                                  size_t at,
-                                  kogge_buffer **json_out,
-                                  kogge_error **error);
-
-// Frees rows. Does nothing with NULL and stale handles.
-KOGGE_API
-void kogge_rows_free(kogge_rows *rows);
-
 // Begins a query of the log. `query` has terms `name=value`, divided by spaces, that must all hold, as
 // for `kogge log find`: package, purl, file, digest, publisher, node, source, commit, dependency,
 // subject, tag, kind, since, until; and order (`newest`, `oldest`), limit (entries at once, at most
@@ -1125,6 +1095,36 @@ kogge_status kogge_queue_wake(kogge_queue *queue);
 // untold. Does nothing with NULL and stale handles.
 KOGGE_API
 void kogge_queue_free(kogge_queue *queue);
+
+// How many entries there are; 0 if `rows` is none.
+KOGGE_API
+size_t kogge_rows_get_len(const kogge_rows *rows);
+
+// Entry number `at`, from 0. Its texts are valid until the rows are freed.
+//
+// The caller sees to it that:
+//
+// `entry_out` is writable.
+KOGGE_API
+kogge_status kogge_rows_get_entry(const kogge_rows *rows,
+                                  size_t at,
+                                  kogge_entry *entry_out);
+
+// All of entry number `at` as JSON, in the shape of `kogge log show --json`. Free the buffer with
+// `kogge_buffer_free`.
+//
+// The caller sees to it that:
+//
+// `json_out` and `error` are writable, `error` may be NULL.
+KOGGE_API
+kogge_status kogge_rows_take_json(const kogge_rows *rows,
+                                  size_t at,
+                                  kogge_buffer **json_out,
+                                  kogge_error **error);
+
+// Frees rows. Does nothing with NULL and stale handles.
+KOGGE_API
+void kogge_rows_free(kogge_rows *rows);
 
 // The name of a status, such as `not-found`; `unknown` for a number that this version does not
 // know. Static.
