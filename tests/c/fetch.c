@@ -189,7 +189,7 @@ static void a_path_appears_whole_by_copy_or_link(kogge_node *node) {
     CHECK(result.placed == 0 && is_file_of(in_folder("small-link.jar"), &tiny));
 
     sink.path = str(in_folder("no/such/folder/file"));
-    IS(KOGGE_STATUS_NOT_FOUND, fetch(node, &it, &sink, &result));
+    IS(KOGGE_STATUS_IO, fetch(node, &it, &sink, &result));
     sink.path = str(in_folder(""));
     sink.place_flags = KOGGE_PLACE_REPLACE;
     CHECK(fetch(node, &it, &sink, &result) != KOGGE_STATUS_OK);

@@ -332,7 +332,7 @@ final class KoggeTest {
             FetchRequest small = request(scene.artifact("small"));
             fails(KoggeStatus.QUOTA, () -> node.fetchBytes(small.maxBytes(10)).await());
             Path nowhere = scene.folder.resolve("no/such/folder/file");
-            KoggeException io = fails(KoggeStatus.NOT_FOUND,
+            KoggeException io = fails(KoggeStatus.IO,
                     () -> node.fetchTo(request(scene.artifact("tiny")), nowhere).await());
             equal(2, io.osCode());
             fails(KoggeStatus.INVALID_ARGUMENT, () -> node.stat("sha256:zz"));
