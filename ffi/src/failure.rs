@@ -73,7 +73,7 @@ impl Failure {
         while let Some(error) = cause.filter(|_| this.causes.len() < CAUSES_MAX) {
             this.causes.push(error.to_string());
             if let Some(error) = error.downcast_ref::<io::Error>() {
-                this.os_code = error.raw_os_error().unwrap_or(this.os_code);
+                this.os_code = code_of(error).unwrap_or(this.os_code);
             }
             cause = error.source();
         }
@@ -115,11 +115,16 @@ impl From<io::Error> for Failure {
             io::ErrorKind::InvalidInput => kogge_status::InvalidArgument,
             _ => kogge_status::Io,
         };
-        let code = error.raw_os_error();
         let mut this = Self::of(status, &error);
-        this.os_code = code.unwrap_or(this.os_code);
+        this.os_code = code_of(&error).unwrap_or(this.os_code);
         this
     }
+}
+
+/// The system's error number, also of an error that was given another kind.
+fn code_of(error: &io::Error) -> Option<i32> {
+    let inner = || error.get_ref()?.downcast_ref().and_then(code_of);
+    error.raw_os_error().or_else(inner)
 }
 
 impl From<PoolError> for Failure {

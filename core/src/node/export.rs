@@ -135,7 +135,7 @@ fn place(blob: &Blob, path: &Path, options: SaveOptions) -> io::Result<Placement
     let drafted = Draft::beside(blob, path, options);
     let (draft, placement) = drafted.map_err(|it| match it.kind() {
         // Not to be taken for an artifact that is not found.
-        io::ErrorKind::NotFound => io::ErrorKind::NotADirectory.into(),
+        io::ErrorKind::NotFound => io::Error::new(io::ErrorKind::NotADirectory, it),
         _ => it,
     })?;
     if options.replace {
