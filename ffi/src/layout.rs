@@ -44,6 +44,12 @@ fn structs_have_the_layout_that_was_promised() {
         }
         kogge_completed { tag op status kind }
     }
+    // The order is the header's, which does not matter here.
+    let sorted = |text: &str| {
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
     let promised = include_str!("../../tests/abi/layout.txt");
-    assert_eq!(text, promised);
+    assert_eq!(sorted(&text), sorted(promised));
 }

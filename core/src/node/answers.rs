@@ -208,7 +208,7 @@ mod tests {
             drop(release);
         };
         let hung = async {
-            Timer::after(Duration::from_secs(60)).await;
+            Timer::after(Duration::from_secs(300)).await;
             panic!("the loop waits for the disk");
         };
         let ((one, two), ()) = block_on(or(zip(asked, look), hung));
