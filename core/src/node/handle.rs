@@ -26,6 +26,9 @@ use crate::proto::log::entry::Entry;
 use crate::proto::pool::{Change, Marks};
 use crate::store::{BlobInfo, Store, StoreError};
 
+/// How long a node that is live waits for its index.
+const INDEX_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Why a request to the node was not answered.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum NodeError {
@@ -151,7 +154,15 @@ impl Node {
         let mut goal = None;
         let is_live = |_: &Shared| self.status().log.reaches(&mut goal).then_some(());
         let live = self.0.shared.wait_for(is_live).await;
-        live.ok_or_else(|| self.gone())
+        live.ok_or_else(|| self.gone())?;
+        // What is durable can be found a moment later, when the index has followed.
+        let store = self.0.store.clone();
+        let follow = move || store.index().wait(INDEX_TIMEOUT);
+        match self.0.pool.run(follow).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(NodeError::Timeout(INDEX_TIMEOUT)),
+            Err(_) => Err(self.gone()),
+        }
     }
 
     /// Why the node cannot listen for peers, oldest first.
