@@ -1,10 +1,10 @@
 //! Getting a stored artifact out: to a path, or as an open file.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{CWD, RenameFlags, ioctl_ficlone, renameat_with};
 
@@ -15,6 +15,9 @@ use crate::store::Blob;
 
 /// Bytes that are read and written at once.
 const CHUNK_BYTES: usize = 1 << 20;
+
+/// Bytes that are copied between two looks at whether the copy is still wanted.
+const COPY_BYTES: u64 = 16 << 20;
 
 /// How [`Artifact::save`] may put a file in its place. The default copies, and replaces nothing.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -54,7 +57,7 @@ impl Artifact {
     }
 
     /// Waits until the whole artifact is stored, and makes it the file `path`. The file appears
-    /// whole or not at all.
+    /// whole or not at all, and not after this future was dropped.
     ///
     /// # Errors
     ///
@@ -62,7 +65,9 @@ impl Artifact {
     pub async fn save(&self, path: &Path, options: SaveOptions) -> io::Result<Placement> {
         let blob = self.blob().await?;
         let (path, shown) = (path.to_owned(), path.display().to_string());
-        let place = move || place(&blob, &path, options);
+        let wish = Wish::default();
+        let _asking = Asking(wish.clone());
+        let place = move || place(&blob, &path, options, &wish);
         let placed = self.node.0.pool.run(place).await;
         placed
             .map_err(io::Error::other)?
@@ -127,17 +132,49 @@ impl Artifact {
 #[error("{0}: {1}")]
 struct Named(String, #[source] io::Error);
 
+/// Whether somebody still wants a file: work on another thread goes on when its future is dropped.
+#[derive(Clone, Debug, Default)]
+struct Wish(Arc<Mutex<IsGivenUp>>);
+
+type IsGivenUp = bool;
+
+impl Wish {
+    /// While this is held, the wish cannot be given up.
+    ///
+    /// # Errors
+    ///
+    /// `Interrupted` if it was given up.
+    fn hold(&self) -> io::Result<MutexGuard<'_, IsGivenUp>> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *state {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        Ok(state)
+    }
+}
+
+/// Gives the wish up when it is dropped.
+struct Asking(Wish);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+}
+
 /// Puts the artifact in its place by way of a file of another name beside it. Blocks.
-fn place(blob: &Blob, path: &Path, options: SaveOptions) -> io::Result<Placement> {
+fn place(blob: &Blob, path: &Path, options: SaveOptions, wish: &Wish) -> io::Result<Placement> {
     if !options.replace && fs::symlink_metadata(path).is_ok() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
-    let drafted = Draft::beside(blob, path, options);
+    let drafted = Draft::beside(blob, path, options, wish);
     let (draft, placement) = drafted.map_err(|it| match it.kind() {
         // Not to be taken for an artifact that is not found.
         io::ErrorKind::NotFound => io::Error::new(io::ErrorKind::NotADirectory, it),
         _ => it,
     })?;
+    // For no longer than it takes to rename a file.
+    let _held = wish.hold()?;
     if options.replace {
         // Of two names of one file this removes neither: the draft goes when it is dropped.
         fs::rename(&draft.0, path)?;
@@ -162,7 +199,12 @@ fn move_to_free(from: &Path, to: &Path) -> io::Result<()> {
 struct Draft(PathBuf);
 
 impl Draft {
-    fn beside(blob: &Blob, path: &Path, options: SaveOptions) -> io::Result<(Self, Placement)> {
+    fn beside(
+        blob: &Blob,
+        path: &Path,
+        options: SaveOptions,
+        wish: &Wish,
+    ) -> io::Result<(Self, Placement)> {
         path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|it| io::Error::other(it.to_string()))?;
@@ -187,9 +229,14 @@ impl Draft {
         if options.reflink && ioctl_ficlone(&to, &from).is_ok() {
             return Ok((this, Placement::Reflinked));
         }
-        // Copies inside the kernel where it can.
-        if io::copy(&mut from, &mut to)? != blob.size() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let mut done = 0;
+        while done < blob.size() {
+            drop(wish.hold()?);
+            // Copies inside the kernel where it can.
+            match io::copy(&mut Read::take(&mut from, COPY_BYTES), &mut to)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => done += count,
+            }
         }
         to.sync_data()?;
         Ok((this, Placement::Copied))
@@ -231,10 +278,13 @@ mod tests {
             let blob = stored(&store, bytes);
             let path = folder.path().join(format!("out-{}", bytes.len()));
             let plain = SaveOptions::default();
-            assert_eq!(place(&blob, &path, plain).unwrap(), Placement::Copied);
+            assert_eq!(
+                place(&blob, &path, plain, &Wish::default()).unwrap(),
+                Placement::Copied
+            );
             assert_eq!(fs::read(&path).unwrap(), bytes);
 
-            let again = place(&blob, &path, plain).unwrap_err();
+            let again = place(&blob, &path, plain, &Wish::default()).unwrap_err();
             assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
             fs::write(&path, "other").unwrap();
             let replace = SaveOptions {
@@ -242,12 +292,18 @@ mod tests {
                 reflink: true,
                 ..link
             };
-            assert_eq!(place(&blob, &path, replace).unwrap(), linked);
+            assert_eq!(
+                place(&blob, &path, replace, &Wish::default()).unwrap(),
+                linked
+            );
             assert_eq!(fs::read(&path).unwrap(), bytes);
             let names = if linked == Placement::Linked { 2 } else { 1 };
             assert_eq!(fs::metadata(&path).unwrap().nlink(), names);
             // Onto another name of the same file, too.
-            assert_eq!(place(&blob, &path, replace).unwrap(), linked);
+            assert_eq!(
+                place(&blob, &path, replace, &Wish::default()).unwrap(),
+                linked
+            );
             assert_eq!(fs::metadata(&path).unwrap().nlink(), names);
         }
         let left = fs::read_dir(folder.path()).unwrap().count();
@@ -262,12 +318,12 @@ mod tests {
         let (path, other) = (folder.path().join("out"), folder.path().join("other"));
         fs::write(&other, "precious").unwrap();
         std::os::unix::fs::symlink(&other, &path).unwrap();
-        assert!(place(&blob, &path, SaveOptions::default()).is_err());
+        assert!(place(&blob, &path, SaveOptions::default(), &Wish::default()).is_err());
         let replace = SaveOptions {
             replace: true,
             ..SaveOptions::default()
         };
-        place(&blob, &path, replace).unwrap();
+        place(&blob, &path, replace, &Wish::default()).unwrap();
         assert_eq!(fs::read(&other).unwrap(), b"precious");
         assert_eq!(fs::read(&path).unwrap(), b"tiny");
         assert!(fs::symlink_metadata(&path).unwrap().is_file());
@@ -281,8 +337,26 @@ mod tests {
         let long = "x".repeat(300);
         for path in ["nowhere/out", "", "..", &long] {
             let path = folder.path().join(path);
-            assert!(place(&blob, &path, SaveOptions::default()).is_err());
+            assert!(place(&blob, &path, SaveOptions::default(), &Wish::default()).is_err());
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_not_wanted_any_more_does_not_appear() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(&folder.path().join("store"), Options::default()).unwrap();
+        let blob = stored(&store, &[7; 100_000]);
+        let wish = Wish::default();
+        drop(Asking(wish.clone()));
+        for hard_link in [false, true] {
+            let options = SaveOptions {
+                hard_link,
+                ..SaveOptions::default()
+            };
+            let refused = place(&blob, &folder.path().join("out"), options, &wish).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::Interrupted);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
     }
 }

@@ -88,7 +88,12 @@ fn four_authorized_nodes_agree_and_regular_nodes_share() {
     assert_eq!(used, jar.size);
     assert!(bob.status().transfer.received >= jar.size);
 
-    for node in nodes.iter().chain([&alice, &bob]) {
+    // Who comes later reads all that is known as soon as it is live, the newest block too.
+    let carol = start(&folder.path().join("carol"), &genesis, &url, &[&alice]);
+    block_on(carol.live()).unwrap();
+    assert_eq!(carol.status().log.root, bob.status().log.root);
+
+    for node in nodes.iter().chain([&alice, &bob, &carol]) {
         block_on(node.shutdown());
     }
 }
