@@ -902,7 +902,7 @@ kogge_status kogge_node_open(const kogge_config *config,
                              kogge_error **error);
 
 // Starts to open a node. Until `kogge_node_open_finish` gives it, cancelling or freeing the operation
-// closes it again.
+// closes it again. One that was cancelled ends when its data directory is free again.
 //
 // The caller sees to it that:
 //

@@ -84,17 +84,18 @@ impl Host {
     fn start(op: &Op, settings: Settings, calls: Arc<Calls>) -> Result<Arc<Self>, Failure> {
         let lines = Arc::new(Lines::new(settings.sink, calls.clone()));
         let dispatch = Dispatch::new(lines.clone());
-        let start = async {
-            let start = Node::start(settings.config, settings.network);
-            Ok(start.await?)
-        };
-        let start = future::or(start, async {
-            op.cancelled().await;
-            Err(Failure::cancelled())
-        });
+        // What was begun goes on to its end, even if it is not wanted any more: only then is the data
+        // directory free for another node.
+        let start = async { Ok(Node::start(settings.config, settings.network).await?) };
         let started = thread::block_on(&dispatch, None, start);
         let node = started.unwrap_or_else(|| Err(Failure::cancelled()));
         let node = node.inspect_err(|_| lines.close())?;
+        if op.is_cancelled() {
+            let _ = thread::block_on(&dispatch, None, node.shutdown());
+            drop(node);
+            lines.close();
+            return Err(Failure::cancelled());
+        }
         let hub = Hub::of(&node);
         Ok(Arc::new(Self {
             node: Mutex::new(Some(node)),
@@ -388,5 +389,35 @@ impl Drop for Ending {
         if self.notice.is_some() {
             self.end(Err(Failure::closed()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_that_is_cancelled_ends_when_its_directory_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |is_cancelled| {
+            let mut config = Config::new(folder.path());
+            config.listen.clear();
+            let op = Arc::new(Op::default());
+            let settings = Settings {
+                config,
+                network: Network::StoredOrSolo,
+                sink: None,
+            };
+            Host::open(&op, settings, Notice::default()).unwrap();
+            if is_cancelled {
+                op.cancel();
+            }
+            op.wait(None);
+            op.status()
+        };
+        for _ in 0..4 {
+            assert_eq!(open(true), kogge_status::Cancelled);
+        }
+        assert_eq!(open(false), kogge_status::Ok);
     }
 }

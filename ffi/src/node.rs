@@ -50,7 +50,7 @@ pub unsafe extern "C" fn kogge_node_open(
 }
 
 /// Starts to open a node. Until `kogge_node_open_finish` gives it, cancelling or freeing the operation
-/// closes it again.
+/// closes it again. One that was cancelled ends when its data directory is free again.
 ///
 /// # Safety
 ///

@@ -153,11 +153,16 @@ impl Op {
         self.cancel.notify(usize::MAX);
     }
 
+    /// Whether it was asked to end.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::SeqCst)
+    }
+
     /// Waits until it is asked to end.
     pub(crate) async fn cancelled(&self) {
         loop {
             let asked = self.cancel.listen();
-            if self.is_cancelled.load(Ordering::SeqCst) {
+            if self.is_cancelled() {
                 return;
             }
             asked.await;
