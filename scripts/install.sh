@@ -18,10 +18,11 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# What a program needs that links the library statically: what Rust's standard library needs.
+# What a program needs that links the library statically: what Rust's standard library needs. Which
+# library unwinds the stack is the linker's choice: a program without shared libraries has no -lgcc_s.
 private=$(rustc --edition 2021 --crate-type staticlib --crate-name none \
     --print native-static-libs -o "$work/none.a" - </dev/null 2>&1 |
-    sed -n 's/^note: native-static-libs: //p')
+    sed -n 's/^note: native-static-libs: //p' | sed 's/-lgcc_s *//')
 [ -n "$private" ] || { echo "rustc names no native libraries" >&2; exit 1; }
 
 fill() {

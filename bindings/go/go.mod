@@ -1,0 +1,3 @@
+module kogge.dev/go/kogge
+
+go 1.24

@@ -1,0 +1,6 @@
+//go:build !kogge_static
+
+package kogge
+
+// #cgo pkg-config: kogge
+import "C"
