@@ -9,6 +9,7 @@
 
 mod abi;
 mod c;
+mod go;
 mod header;
 mod install;
 mod java;
