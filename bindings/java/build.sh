@@ -23,7 +23,7 @@ trap 'rm -rf "$work"' EXIT
 compile() {
     mkdir -p "$work/$1"
     find "$here/$1/src" -name '*.java' > "$work/sources"
-    javac --release 11 -encoding UTF-8 -Xlint:all,-processing,-options -Werror -proc:none \
+    javac --release 11 -encoding UTF-8 -Xlint:all,-processing,-options,-path -Werror -proc:none \
         -cp "$2" -d "$work/$1" "@$work/sources"
     if [ -d "$here/$1/resources" ]; then
         cp -R "$here/$1/resources/." "$work/$1"
@@ -48,3 +48,15 @@ mkdir -p "$natives"
 strip --strip-unneeded -o "$natives/libkogge_jni.so" "$library"
 sha256sum < "$natives/libkogge_jni.so" | cut -d ' ' -f 1 > "$natives/libkogge_jni.so.sha256"
 pack kogge kogge dev.kogge
+
+kogge="$repository/dev/kogge/kogge/$version/kogge-$version.jar"
+maven_jars=$(find -L "$maven" -name '*.jar' | tr '\n' ':')
+compile maven-extension "$kogge:$maven_jars"
+pack maven-extension kogge-maven-extension dev.kogge.maven
+
+# The plugin opens a node as the extension does, and is no extension.
+compile maven-plugin "$kogge:$work/maven-extension:$maven_jars"
+for class in Coordinates EmbeddedNode Settings; do
+    cp "$work/maven-extension/dev/kogge/maven/$class"*.class "$work/maven-plugin/dev/kogge/maven"
+done
+pack maven-plugin kogge-maven-plugin dev.kogge.maven.plugin
