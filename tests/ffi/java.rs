@@ -60,7 +60,9 @@ pub(crate) fn built() -> &'static Built {
             .unwrap()
             .map(|it| it.unwrap().path())
             .collect();
-        sources.push(root().join("examples/guide/Guide.java"));
+        for file in ["examples/guide/Guide.java", "benches/ffi/Bench.java"] {
+            sources.push(root().join(file));
+        }
         run(Command::new("javac")
             .args(["--release", "11", "-Xlint:all,-options", "-Werror", "-cp"])
             .arg(built.jar("kogge"))

@@ -13,6 +13,7 @@ mod go;
 mod header;
 mod install;
 mod java;
+mod maven;
 mod misuse;
 
 use std::path::{Path, PathBuf};
