@@ -19,6 +19,7 @@ use crate::proto::build::interface::{Config, Effect, Input, Judgement, Part, Ref
 use crate::proto::build::message::{BuildMessage, BuildRequest, Report};
 use crate::proto::build::open::Lacking;
 use crate::proto::build::record::{Local, Pending, Record};
+use crate::proto::build::serve::Serving;
 use crate::proto::build::spec::{BuildId, BuildSpec};
 use crate::proto::build::status::{BuildStatus, Census, State};
 use crate::proto::chain::member::MemberSet;
@@ -52,10 +53,6 @@ pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(600);
 /// Shortest time between two reports of a node about progress. Receivers accept half of it.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Most answers to requests for builds that are known already. Unit: answers per second. More such
-/// requests get no answer; the peer learns from the next report.
-pub const ANSWERS_MAX: u32 = 32;
-
 /// Highest attempt that is believed of an unknown build: a liar must not use up the numbers.
 pub(crate) const FIRST_ATTEMPT_MAX: u16 = 1_024;
 
@@ -75,11 +72,10 @@ pub struct Builds {
     changed: BTreeSet<BuildId>,
     /// Reports that came before their request.
     orphans: BoundedQueue<Report>,
-    /// The second, and the answers given in it.
-    answers: (u64, u32),
     /// Counts the builds that ended.
     pub(crate) ended: Census,
     pub(crate) lacking: Lacking,
+    pub(crate) serving: Serving,
 }
 
 impl Builds {
@@ -92,9 +88,9 @@ impl Builds {
             sequence: 0,
             changed: BTreeSet::new(),
             orphans: BoundedQueue::new(ORPHANS_MAX),
-            answers: (0, 0),
             ended: Census::default(),
             lacking: Lacking::default(),
+            serving: Serving::default(),
         }
     }
 
@@ -176,7 +172,8 @@ impl Builds {
     /// When [`Builds::expire`] has something to do.
     pub fn next_deadline(&self) -> Option<Time> {
         let deadlines = self.unfinished().map(|it| it.deadline);
-        deadlines.chain(self.lacking.next_deadline()).min()
+        let peers = [self.lacking.next_deadline(), self.serving.next_deadline()];
+        deadlines.chain(peers.into_iter().flatten()).min()
     }
 
     /// Ends the builds whose time is over.
@@ -188,6 +185,7 @@ impl Builds {
         }
         self.run_next(now, wall, out);
         self.ask(now, out);
+        self.serve(now, out);
         self.tell_changes(out);
     }
 
@@ -254,6 +252,7 @@ impl Builds {
                 if !self.insert(now, from, request) {
                     return Judgement::Ignore;
                 }
+                self.lacking.brought(now, &from);
             }
             Some(record) if record.may_begin(now, request.attempt) => self.renew(now, request),
             Some(_) => {
@@ -324,21 +323,6 @@ impl Builds {
             } else {
                 self.orphans.push_dropping_oldest(report);
             }
-        }
-    }
-
-    /// Tells a peer that asks for a known build what its nodes reported.
-    fn answer(&mut self, now: Time, peer: NodeId, id: BuildId, out: &mut Vec<Effect>) {
-        let second = now.as_nanos() / 1_000_000_000;
-        if self.answers.0 != second {
-            self.answers = (second, 0);
-        }
-        if self.answers.1 < ANSWERS_MAX
-            && let Some(record) = self.builds.get(&id)
-        {
-            self.answers.1 += 1;
-            let reports = record.reports.values().cloned().map(BuildMessage::Report);
-            out.extend(reports.map(|it| Effect::SendTo(peer, it)));
         }
     }
 

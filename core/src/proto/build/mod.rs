@@ -17,6 +17,7 @@ pub mod outcome;
 mod record;
 #[cfg(test)]
 mod samples;
+pub mod serve;
 pub mod spec;
 pub mod status;
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::proto::build::machine::{
 use crate::proto::build::message::{BuildMessage, Open, Reports, WANT_MAX};
 use crate::proto::build::record::Record;
 use crate::proto::build::spec::BuildId;
+use crate::proto::chain::member::MEMBERS_MAX;
 
 /// Shortest time between two pages that a peer is asked for.
 pub const WANT_INTERVAL: Duration = Duration::from_secs(1);
@@ -27,16 +28,18 @@ pub const WANT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a peer is asked for the same build; an answer may be lost.
 const TRIES_MAX: u8 = 3;
 
-/// Most peers that are being asked at a time; the lists of others are not looked at. They hear of
-/// the builds from the first ones.
-const PEERS_MAX: usize = 64;
+/// Most peers that are being asked at a time. At the limit an authorized node takes the place of one
+/// that is not, and any peer that of one without authority from which nothing came for
+/// [`PATIENCE_TIME`]; the lists of others are not looked at. They hear of the builds from the first
+/// ones.
+const PEERS_MAX: usize = MEMBERS_MAX;
+
+/// How long a peer keeps its place, against others that want it, without bringing a build.
+const PATIENCE_TIME: Duration = Duration::from_secs(60);
 
 /// Most builds that are noted to be asked of one peer; what is beyond it is left out. Its open ones,
 /// and those that are over there.
 const LACKING_MAX: usize = 2 * BUILDS_MAX;
-
-/// Most builds that one peer gets in a second: two pages, since its clock is not ours.
-const SERVED_MAX: usize = 2 * WANT_MAX;
 
 /// Unfinished builds of one peer above which nothing more is asked of it: the rest of its
 /// [`PEER_ACTIVE_MAX`] is for what it gossips.
@@ -46,8 +49,6 @@ const ASKED_ACTIVE_MAX: usize = PEER_ACTIVE_MAX / 2;
 #[derive(Debug, Default)]
 pub(crate) struct Lacking {
     peers: BTreeMap<NodeId, Wants>,
-    /// The second, and how many builds each peer got in it.
-    served: (u64, BTreeMap<NodeId, usize>),
 }
 
 #[derive(Debug)]
@@ -56,6 +57,8 @@ struct Wants {
     builds: VecDeque<(BuildId, u8)>,
     /// When the next page is asked for.
     next: Time,
+    /// When the peer last brought a build; at first, when it told its list.
+    brought: Time,
 }
 
 impl Builds {
@@ -77,9 +80,11 @@ impl Builds {
     ) {
         let mut over = Vec::new();
         let mut builds = VecDeque::new();
-        for it in theirs {
+        let mut named = BTreeSet::new();
+        for it in theirs.iter().filter(|it| named.insert(it.build)) {
             let Some(record) = self.builds.get(&it.build) else {
-                if it.attempt <= FIRST_ATTEMPT_MAX {
+                // What is over, and forgotten here, is not begun again.
+                if it.attempt <= FIRST_ATTEMPT_MAX && !it.is_over {
                     builds.push_back((it.build, 0));
                 }
                 continue;
@@ -98,22 +103,42 @@ impl Builds {
                 builds.push_back((it.build, TRIES_MAX - 1));
             }
         }
-        if !over.is_empty() && self.may_serve(now, peer) {
+        // Never longer than the list that it answers, so it needs no limit.
+        if !over.is_empty() {
             out.push(Effect::SendTo(peer, BuildMessage::Open(over)));
         }
-        let is_known = self.lacking.peers.contains_key(&peer);
-        if builds.is_empty() || (!is_known && PEERS_MAX <= self.lacking.peers.len()) {
+        if builds.is_empty() || !self.make_place(now, &peer) {
             return;
         }
         let wants = self.lacking.peers.entry(peer).or_insert(Wants {
             builds: VecDeque::new(),
             next: now,
+            brought: now,
         });
         let listed: BTreeSet<BuildId> = wants.builds.iter().map(|it| it.0).collect();
         builds.retain(|it| !listed.contains(&it.0));
         builds.truncate(LACKING_MAX.saturating_sub(wants.builds.len()));
         wants.builds.append(&mut builds);
         self.ask(now, out);
+    }
+
+    /// Whether a peer is among those that are asked, or can be.
+    fn make_place(&mut self, now: Time, peer: &NodeId) -> bool {
+        let peers = &self.lacking.peers;
+        if peers.contains_key(peer) || peers.len() < PEERS_MAX {
+            return true;
+        }
+        let is_member = |it: &NodeId| self.members.by_node(it).is_some();
+        let strangers = peers.iter().filter(|it| !is_member(it.0));
+        let laziest = strangers.min_by_key(|it| it.1.brought);
+        let Some((laziest, wants)) = laziest.map(|it| (*it.0, it.1)) else {
+            return false;
+        };
+        let may_go = is_member(peer) || PATIENCE_TIME <= now.since(wants.brought);
+        if may_go {
+            self.lacking.peers.remove(&laziest);
+        }
+        may_go
     }
 
     /// Asks peers for the next pages.
@@ -172,45 +197,21 @@ impl Builds {
         own.min(REMOTE_ACTIVE_MAX.saturating_sub(remote().count()))
     }
 
-    /// Sends a peer what it asks for.
-    pub(crate) fn on_want(
-        &mut self,
-        now: Time,
-        peer: NodeId,
-        wanted: &[BuildId],
-        out: &mut Vec<Effect>,
-    ) {
-        for id in wanted {
-            if self.builds.contains_key(id) && !self.may_serve(now, peer) {
-                return;
-            }
-            if let Some(record) = self.builds.get(id) {
-                let request = BuildMessage::Request(record.request.clone());
-                out.push(Effect::SendTo(peer, request));
-                let reports = record.reports.values().cloned().map(BuildMessage::Report);
-                out.extend(reports.map(|it| Effect::SendTo(peer, it)));
-            }
-        }
-    }
-
-    /// Counts an answer; false if the peer has had too many in this second.
-    fn may_serve(&mut self, now: Time, peer: NodeId) -> bool {
-        let second = now.as_nanos() / 1_000_000_000;
-        if self.lacking.served.0 != second {
-            self.lacking.served = (second, BTreeMap::new());
-        }
-        let count = self.lacking.served.1.entry(peer).or_default();
-        *count += 1;
-        *count <= SERVED_MAX
-    }
-
     /// A peer is gone.
     pub(crate) fn forget_peer(&mut self, peer: &NodeId) {
         self.lacking.peers.remove(peer);
+        self.serving.forget_peer(peer);
     }
 }
 
 impl Lacking {
+    /// A peer brought a build.
+    pub(crate) fn brought(&mut self, now: Time, peer: &NodeId) {
+        if let Some(wants) = self.peers.get_mut(peer) {
+            wants.brought = now;
+        }
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         self.peers.values().map(|it| it.next).min()
     }
@@ -425,26 +426,54 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_asks_too_much_gets_what_fits_into_a_second() {
+    fn what_is_over_elsewhere_and_unknown_here_is_not_asked_for() {
         let mut builds = builds();
-        for number in 0..WANT_MAX {
-            receive(&mut builds, 0, 2, request(number));
+        let BuildMessage::Open(mut theirs) = open(0..3) else {
+            panic!("not a list");
+        };
+        theirs[1].is_over = true;
+        let asked = receive(&mut builds, 0, 1, BuildMessage::Open(theirs.clone()));
+        let expected = BuildMessage::Want(vec![theirs[0].build, theirs[2].build]);
+        assert_eq!(asked[0], Effect::SendTo(keys(1).id(), expected));
+    }
+
+    #[test]
+    fn a_build_that_is_listed_often_is_asked_for_once() {
+        let mut builds = builds();
+        let BuildMessage::Open(theirs) = open(0..1) else {
+            panic!("not a list");
+        };
+        let theirs = BuildMessage::Open(vec![theirs[0]; BUILDS_MAX]);
+        assert_eq!(wanted(&receive(&mut builds, 0, 1, theirs)), 1);
+    }
+
+    #[test]
+    fn strangers_do_not_keep_members_from_being_asked_nor_others_for_ever() {
+        let mut builds = builds();
+        // They never bring what they list.
+        let is_asked = |builds: &Builds, peer: usize| {
+            let peers = &builds.lacking.peers;
+            peers.contains_key(&keys(peer).id())
+        };
+        for eve in 100..100 + PEERS_MAX {
+            receive(&mut builds, 0, eve, open(0..1_000));
         }
-        let ids: Vec<_> = builds.list().map(|it| it.id).collect();
-        let sent = |effects: Vec<Effect>| {
-            let is_request =
-                |it: &&Effect| matches!(it, Effect::SendTo(_, BuildMessage::Request(_)));
-            effects.iter().filter(is_request).count()
-        };
-        let mut ask = |secs| {
-            sent(receive(
-                &mut builds,
-                secs,
-                1,
-                BuildMessage::Want(ids.clone()),
-            ))
-        };
-        let answers: Vec<_> = [0, 0, 0, 1].map(&mut ask).into();
-        assert_eq!(answers, [WANT_MAX, WANT_MAX, 0, WANT_MAX]);
+        receive(&mut builds, 0, 50, open(0..1));
+        assert!(!is_asked(&builds, 50), "no place for one more stranger");
+        receive(&mut builds, 1, 1, open(0..1_000));
+        assert!(is_asked(&builds, 1), "a member");
+        assert_eq!(builds.lacking.peers.len(), PEERS_MAX);
+        let busy = 100 + PEERS_MAX - 1;
+        receive(&mut builds, 50, busy, request(7));
+        for (secs, expected) in [(59, false), (60, true)] {
+            receive(&mut builds, secs, 51, open(0..9));
+            assert_eq!(is_asked(&builds, 51), expected);
+        }
+        for (number, bob) in (170..170 + PEERS_MAX).enumerate() {
+            receive(&mut builds, 60, bob, open(number..number + 9));
+        }
+        assert!(is_asked(&builds, busy), "it brought a build of late");
+        assert!(is_asked(&builds, 1));
+        assert_eq!(builds.lacking.peers.len(), PEERS_MAX);
     }
 }
