@@ -10,7 +10,10 @@ use crate::net::clock;
 use crate::net::records::{PROVIDED_KEYS_MAX, Records};
 use crate::proto::holders::{Seen, Standing};
 
-/// Keys being looked at or told at a time. Each costs a search and up to twenty messages.
+/// Keys being looked at or told at a time. Each costs a search and up to twenty messages. If every
+/// search and every telling took the 30 seconds after which Kademlia gives up, that would be 11,500
+/// keys in a [`PUBLISH_INTERVAL`]; the turns of more would come late, and records that live two
+/// intervals would expire from 23,000 on. Usually both take a second or two.
 const PUBLISHING_MAX: usize = 16;
 
 /// How often we look whether holders are wanted under a key, and tell that we are one if so.
@@ -33,6 +36,8 @@ pub(crate) struct Publisher {
     turns: BTreeSet<(Instant, Vec<u8>)>,
     /// The turn of each key that waits.
     waiting: BTreeMap<Vec<u8>, Instant>,
+    /// Keys under which others came before us when we looked last.
+    silent: BTreeSet<Vec<u8>>,
     looking: HashMap<QueryId, Seen>,
     telling: HashMap<QueryId, Vec<u8>>,
 }
@@ -43,6 +48,7 @@ impl Publisher {
             local,
             turns: BTreeSet::new(),
             waiting: BTreeMap::new(),
+            silent: BTreeSet::new(),
             looking: HashMap::new(),
             telling: HashMap::new(),
         }
@@ -64,6 +70,7 @@ impl Publisher {
         if let Some(at) = self.waiting.remove(key) {
             self.turns.remove(&(at, key.to_vec()));
         }
+        self.silent.remove(key);
         kad.stop_providing(&RecordKey::new(&key));
     }
 
@@ -89,9 +96,12 @@ impl Publisher {
     pub(crate) fn on_ended(&mut self, kad: &mut Behaviour<Records>, query: &QueryId) {
         if let Some(seen) = self.looking.remove(query) {
             let key = seen.key().to_vec();
-            match seen.standing(&self.local) {
+            match seen.standing(&self.local, self.silent.remove(&key)) {
                 Standing::Announce => self.tell(kad, key),
                 Standing::Silent { intervals } => {
+                    if kad.store_mut().provides(&key) {
+                        self.silent.insert(key.clone());
+                    }
                     self.wait(kad, key, PUBLISH_INTERVAL * intervals);
                 }
             }

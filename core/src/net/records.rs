@@ -18,7 +18,8 @@ use crate::proto::holders::standing::ANSWER_HOLDERS_MAX;
 /// A record that is not renewed by then is forgotten. Holders renew every 12 hours.
 pub const PROVIDER_TTL: Duration = Duration::from_secs(24 * 3_600);
 
-/// Keys that we ourselves provide; further ones are refused.
+/// Keys that we ourselves provide; further ones are refused. A server keeps fewer of one node:
+/// [`RECORDS_PER_NODE_MAX`](crate::proto::holders::ledger::RECORDS_PER_NODE_MAX).
 pub const PROVIDED_KEYS_MAX: usize = 100_000;
 
 /// Longest key. Unit: bytes.

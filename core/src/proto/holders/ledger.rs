@@ -11,7 +11,9 @@ pub const KEYS_MAX: usize = 20_000;
 /// Records of all keys; further ones are refused until some expire. About 300 bytes of memory each.
 pub const RECORDS_MAX: usize = 50_000;
 
-/// Records of one node; further ones are refused, so that one node cannot fill the ledger.
+/// Records of one node; further ones are refused, so that one node cannot fill the ledger. A holder of
+/// more stands under all its keys only where there are enough servers to divide them: a key is told
+/// to twenty of them.
 pub const RECORDS_PER_NODE_MAX: usize = 10_000;
 
 /// A record by its key and holder.

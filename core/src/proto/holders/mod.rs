@@ -7,7 +7,8 @@
 //!
 //! An attacker can make up a hundred identities of low scores and fill a key with them. That costs a
 //! package its holders in the DHT, which is the last place that is asked: the members that attested
-//! it and the connected peers come first.
+//! it and the connected peers come first. Servers that lie silence a holder when three of them answer
+//! it; one alone does not.
 
 pub mod ledger;
 pub mod standing;

@@ -11,11 +11,16 @@ pub const HOLDERS_MAX: usize = 100;
 /// the number is estimated from samples.
 pub const HOLDERS_SCARCE: usize = 80;
 
-/// Holders in one answer.
+/// Holders in one answer; what a server tells beyond them is not looked at.
 pub const ANSWER_HOLDERS_MAX: usize = 20;
 
 /// Answers of servers that are enough to know; about 2 KB each.
 pub const ANSWERS_MAX: usize = 6;
+
+/// Full answers without which a holder does not keep silent: one server that makes up holders must not
+/// silence those of a package that few hold. The ids of one answer are not enough to look like
+/// [`HOLDERS_SCARCE`] records beside those of the others.
+const FULL_ANSWERS_MIN: usize = 3;
 
 /// Longest silence before a holder looks again. Unit: publication intervals.
 pub const INTERVALS_MAX: u32 = 14;
@@ -48,9 +53,11 @@ pub enum Standing {
 #[derive(Clone, Debug)]
 pub struct Seen {
     key: Vec<u8>,
+    /// Of the holders in full answers.
     scores: BTreeSet<u64>,
-    /// Lengths of the answers that hold a part of what the server has.
+    /// Lengths of the full answers: they hold a part of what the server has.
     samples: Vec<usize>,
+    /// Answers that name a holder.
     answers: usize,
 }
 
@@ -71,21 +78,20 @@ impl Seen {
     }
 
     /// Adds the answer of one server, without the one who asks. An empty one tells nothing: most
-    /// servers on the way to a key have no records of it.
+    /// servers on the way to a key have no records of it. A short one is all that its server has, and
+    /// says nothing of how many records others have.
     pub fn answer<'a>(&mut self, holders: impl IntoIterator<Item = &'a NodeId>) {
-        let mut len = 0;
-        for node in holders {
-            self.scores.insert(score(&self.key, node));
-            len += 1;
-        }
-        if len == 0 {
+        let holders = holders.into_iter().take(ANSWER_HOLDERS_MAX);
+        let scores: BTreeSet<u64> = holders.map(|it| score(&self.key, it)).collect();
+        if scores.is_empty() {
             return;
         }
-        // The one who asks is left out by the server after the draw.
-        if ANSWER_HOLDERS_MAX <= len + 1 {
-            self.samples.push(len);
-        }
         self.answers += 1;
+        // The one who asks is left out by the server after the draw.
+        if ANSWER_HOLDERS_MAX <= scores.len() + 1 {
+            self.samples.push(scores.len());
+            self.scores.extend(scores);
+        }
     }
 
     /// Whether further answers would change little.
@@ -93,14 +99,22 @@ impl Seen {
         ANSWERS_MAX <= self.answers
     }
 
-    /// What `node`, which holds what the key names, does.
-    pub fn standing(&self, node: &NodeId) -> Standing {
+    /// What `node`, which holds what the key names, does; and whether it kept silent since it looked
+    /// last. If not, it looks again soon, however many come before it: what it sees by chance, or by
+    /// the lies of those that answered first, costs it one interval.
+    pub fn standing(&self, node: &NodeId, was_silent: bool) -> Standing {
         let Some(highest) = self.scores.last() else {
             return Standing::Announce;
         };
+        if self.samples.len() < FULL_ANSWERS_MIN {
+            return Standing::Announce;
+        }
         let own = score(&self.key, node);
         if own <= *highest || self.records() < HOLDERS_SCARCE {
             return Standing::Announce;
+        }
+        if !was_silent {
+            return Standing::Silent { intervals: 1 };
         }
         // The records are those of the lowest scores and scores are evenly distributed, so this is
         // how many times as many holders come before this one.
@@ -110,15 +124,12 @@ impl Seen {
         }
     }
 
-    /// About how many records there are; at most [`HOLDERS_MAX`], unless more were seen.
+    /// About how many records a server has; at most [`HOLDERS_MAX`], unless more were seen.
     ///
     /// The fewer of those drawn are different, the fewer there are to draw from: of `n` records,
     /// draws of `a`, `b`, … leave `n (1 - a/n) (1 - b/n) …` unseen.
     fn records(&self) -> usize {
         let seen = self.scores.len();
-        if self.samples.is_empty() {
-            return seen;
-        }
         #[expect(clippy::cast_precision_loss, reason = "numbers up to a thousand")]
         let expected = |records: usize| {
             let all = records as f64;
@@ -149,6 +160,13 @@ mod tests {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&number.to_be_bytes());
         PublicKey(bytes)
+    }
+
+    /// When a holder looks again.
+    #[derive(Clone, Copy, Default)]
+    struct Turn {
+        cycle: u64,
+        was_silent: bool,
     }
 
     /// Servers of one key with their records, and what it took to fill them.
@@ -192,19 +210,21 @@ mod tests {
         }
 
         /// Every holder whose turn it is looks; those that look at the same time see the same.
-        fn cycle(&mut self, cycle: u64, holders: &[u64], turns: &mut [u64]) {
+        fn cycle(&mut self, cycle: u64, holders: &[u64], turns: &mut [Turn]) {
             let at_a_time = (holders.len() / 10_000).max(1);
             for (some, turns) in holders.chunks(at_a_time).zip(turns.chunks_mut(at_a_time)) {
-                if turns.iter().all(|it| cycle < *it) {
+                if turns.iter().all(|it| cycle < it.cycle) {
                     continue;
                 }
                 let seen = self.seen(cycle);
                 for (holder, turn) in some.iter().zip(turns) {
-                    if cycle < *turn {
+                    if cycle < turn.cycle {
                         continue;
                     }
                     self.looks += 1;
-                    *turn = match seen.standing(&node(*holder)) {
+                    let standing = seen.standing(&node(*holder), turn.was_silent);
+                    turn.was_silent = standing != Standing::Announce;
+                    turn.cycle = match standing {
                         Standing::Announce => {
                             self.announce(cycle, &node(*holder));
                             cycle + 1
@@ -240,7 +260,7 @@ mod tests {
     fn settle(world: &mut World, count: u64, cycles: u64) -> usize {
         let mut holders: Vec<u64> = (0..count).collect();
         world.rng.shuffle(&mut holders);
-        let mut turns = vec![0; holders.len()];
+        let mut turns = vec![Turn::default(); holders.len()];
         let mut standing = 0;
         for cycle in 0..cycles {
             world.cycle(cycle, &holders, &mut turns);
@@ -272,7 +292,11 @@ mod tests {
         settle(&mut world, 20_000, 2);
         let before = world.looks;
         let holders: Vec<u64> = (0..20_000).collect();
-        let mut turns = vec![2; holders.len()];
+        let next = Turn {
+            cycle: 2,
+            was_silent: false,
+        };
+        let mut turns = vec![next; holders.len()];
         for cycle in 2..30 {
             world.cycle(cycle, &holders, &mut turns);
         }
@@ -284,13 +308,13 @@ mod tests {
     fn places_of_those_that_leave_are_taken() {
         let mut world = World::new(3);
         let holders: Vec<u64> = (0..5_000).collect();
-        let mut turns = vec![0; holders.len()];
+        let mut turns = vec![Turn::default(); holders.len()];
         for cycle in 0..4 {
             world.cycle(cycle, &holders, &mut turns);
         }
         let first = world.standing(3);
         // All that stand leave at once.
-        let stay = |it: &(u64, u64)| !first.contains(&node(it.0));
+        let stay = |it: &(u64, Turn)| !first.contains(&node(it.0));
         let pairs = holders.into_iter().zip(turns);
         let (holders, mut turns): (Vec<_>, Vec<_>) = pairs.filter(stay).unzip();
         for cycle in 4..20 {
@@ -299,6 +323,75 @@ mod tests {
         let standing = world.standing(19);
         assert!((50..=200).contains(&standing.len()), "{}", standing.len());
         assert!(standing.is_disjoint(&first));
+    }
+
+    /// A hundred nodes before `own`, or as many as there are, from the lowest score on.
+    fn nodes_before(key: &[u8], own: &NodeId) -> Vec<NodeId> {
+        let mut nodes: Vec<_> = (1..400).map(node).collect();
+        nodes.retain(|it| score(key, it) < score(key, own));
+        nodes.sort_by_key(|it| score(key, it));
+        nodes.truncate(HOLDERS_MAX);
+        nodes
+    }
+
+    /// The node of the highest score under `key` of a few.
+    fn last_of_all(key: &[u8]) -> NodeId {
+        (1_000..1_100)
+            .map(node)
+            .max_by_key(|it| score(key, it))
+            .unwrap()
+    }
+
+    #[test]
+    fn one_server_that_lies_does_not_silence_a_holder_of_few() {
+        let key = b"key";
+        let own = last_of_all(key);
+        let made_up = nodes_before(key, &own);
+        for others in [0, 5, 19, 20, 25] {
+            for honest in 0..ANSWERS_MAX {
+                let mut seen = Seen::new(key);
+                seen.answer(&made_up[40..]);
+                let mut all = made_up[..others].to_vec();
+                for at in 0..honest {
+                    Rng::new(at as u64).shuffle(&mut all);
+                    seen.answer(&all[..others.min(ANSWER_HOLDERS_MAX)]);
+                }
+                let standing = seen.standing(&own, true);
+                assert_eq!(standing, Standing::Announce, "{others}, {honest}");
+            }
+        }
+    }
+
+    #[test]
+    fn short_answers_do_not_count_as_parts_of_many() {
+        let key = b"key";
+        let own = last_of_all(key);
+        let nodes = nodes_before(key, &own);
+        let mut seen = Seen::new(key);
+        for part in [&nodes[..20], &nodes[..20], &nodes[..20], &nodes[20..38]] {
+            seen.answer(part);
+        }
+        assert_eq!(seen.records(), 20);
+        // What a server repeats is one holder.
+        seen.answer(&[nodes[50]; ANSWER_HOLDERS_MAX]);
+        assert_eq!((seen.records(), seen.answers), (20, 5));
+    }
+
+    #[test]
+    fn the_first_silence_is_short() {
+        let key = b"key";
+        let own = last_of_all(key);
+        let mut nodes = nodes_before(key, &own);
+        nodes.truncate(90);
+        let mut seen = Seen::new(key);
+        for part in nodes.chunks(ANSWER_HOLDERS_MAX).take(4) {
+            seen.answer(part);
+        }
+        let silent = |intervals| Standing::Silent { intervals };
+        assert_eq!(seen.standing(&own, false), silent(1));
+        let later = u32::try_from(score(key, &own) / seen.scores.last().unwrap()).unwrap();
+        assert!(1 < later);
+        assert_eq!(seen.standing(&own, true), silent(later));
     }
 
     proptest! {
@@ -312,7 +405,7 @@ mod tests {
                 let holders: Vec<_> = (0..count).filter(|it| it % 2 == answer % 2).collect();
                 seen.answer(&holders.into_iter().map(|it| node(seed ^ it)).collect::<Vec<_>>());
             }
-            prop_assert_eq!(seen.standing(&node(seed ^ 99)), Standing::Announce);
+            prop_assert_eq!(seen.standing(&node(seed ^ 99), true), Standing::Announce);
         }
 
         #[test]
@@ -322,8 +415,8 @@ mod tests {
                 world.announce(0, &node(holder));
             }
             let seen = world.seen(0);
-            let decided = seen.standing(&node(own));
-            prop_assert_eq!(seen.clone().standing(&node(own)), decided);
+            let decided = seen.standing(&node(own), true);
+            prop_assert_eq!(seen.clone().standing(&node(own), true), decided);
             let is_low = score(seen.key(), &node(own)) <= *seen.scores.last().unwrap();
             if is_low {
                 prop_assert_eq!(decided, Standing::Announce);
