@@ -22,6 +22,10 @@ pub enum Admit {
     All,
     /// Authorized nodes and these; at most [`ADMITTED_MAX`]. Others are refused at the handshake,
     /// whoever dialled. A node that is to become authorized should be listed before.
+    ///
+    /// Authorized are those that the last block this node has names. If all of them were replaced
+    /// while it was away it refuses their successors, from which alone it could learn that: list at
+    /// least one node that stays. The peers it refuses are in its status, with the reason.
     Listed(BTreeSet<NodeId>),
 }
 

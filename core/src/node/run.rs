@@ -330,7 +330,8 @@ impl Loop {
             },
             NetEvent::Providers { providers, .. } => {
                 // A holder that answers joins the running downloads when it is admitted.
-                for peer in providers.into_iter().filter(|it| !self.links.contains(it)) {
+                let holders = providers.into_iter().filter(|it| self.engine.admits(it));
+                for peer in holders.filter(|it| !self.links.contains(it)) {
                     let _ = self.net.dial_peer(peer);
                 }
                 return;

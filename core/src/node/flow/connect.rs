@@ -21,7 +21,7 @@ impl<V: Vault> Engine<V> {
         dialled: Option<(u64, String)>,
     ) {
         self.dial(now, peers::Input::Connected { peer, dialled });
-        let is_welcome = self.admit.admits(&peer, self.chain.members());
+        let is_welcome = self.admits(&peer);
         let banned = self.scores.ban(now, &peer).map(|_| Reason::Banned);
         let refuse = banned.or((!is_welcome).then_some(Reason::NotAuthorized));
         self.hello(now, wall, hello::Input::Connected { peer, refuse });
@@ -70,13 +70,15 @@ impl<V: Vault> Engine<V> {
         self.dial(now, peers::Input::Members { members });
     }
 
+    /// Whether a peer may take part in the network with this node.
+    pub fn admits(&self, peer: &NodeId) -> bool {
+        self.admit.admits(peer, self.chain.members())
+    }
+
     /// A closed node parts from those that are authorized no longer.
     pub(super) fn part_from_strangers(&mut self, now: Time, wall: WallTime) {
-        let members = self.chain.members();
         let admitted = self.admitted.keys().copied();
-        let strangers: Vec<NodeId> = admitted
-            .filter(|it| !self.admit.admits(it, members))
-            .collect();
+        let strangers: Vec<NodeId> = admitted.filter(|it| !self.admits(it)).collect();
         let reason = Reason::NotAuthorized;
         for peer in strangers {
             self.hello(now, wall, hello::Input::Unwanted { peer, reason });
@@ -165,6 +167,11 @@ impl<V: Vault> Engine<V> {
     }
 
     fn admit(&mut self, now: Time, wall: WallTime, peer: NodeId, hello: hello::Hello) {
+        // The members may have changed while the handshake was under way.
+        if !self.admits(&peer) {
+            let reason = Reason::NotAuthorized;
+            return self.hello(now, wall, hello::Input::Unwanted { peer, reason });
+        }
         let (base, tip) = (hello.base, hello.tip.height);
         self.admitted.insert(peer, Admitted { height: tip });
         self.out.push(Effect::Admitted {
@@ -231,4 +238,163 @@ impl<V: Vault> Engine<V> {
 pub(super) struct Admitted {
     /// Its last announced height.
     pub(super) height: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{BlockId, Subject};
+    use crate::node::admit::Admit;
+    use crate::node::flow::interface::{Input, Setup};
+    use crate::proto::chain::rules::{Binding, Ledger};
+    use crate::proto::chain::testing::{
+        GENESIS_TIME, MemoryChain, MemoryLedger, certificate, genesis, node_keys, remove_node,
+    };
+    use crate::proto::hello::{Hello, Message, Protocols, Role, Tip};
+    use crate::proto::peers::Book;
+    use crate::proto::sync::SyncBlock;
+
+    /// What is durable: nothing yet.
+    struct Empty(MemoryLedger);
+
+    impl Ledger for Empty {
+        fn package(&self, purl: &str) -> Option<Subject> {
+            self.0.package(purl)
+        }
+
+        fn tag(&self, registry: &str, repository: &str, tag: &str) -> Option<Binding> {
+            self.0.tag(registry, repository, tag)
+        }
+
+        fn artifact_exists(&self, index: u64) -> bool {
+            self.0.artifact_exists(index)
+        }
+
+        fn block(&self, height: u64) -> Option<BlockId> {
+            self.0.block(height)
+        }
+    }
+
+    impl hello::Chain for Empty {
+        fn tip(&self) -> Tip {
+            let (height, id) = (0, BlockId([0; 32]));
+            Tip { height, id }
+        }
+
+        fn id_at(&self, height: u64) -> Option<BlockId> {
+            (height == 0).then_some(BlockId([0; 32]))
+        }
+
+        fn base(&self) -> u64 {
+            1
+        }
+    }
+
+    impl Vault for Empty {
+        fn encoded(&self, _: u64) -> Option<SyncBlock> {
+            None
+        }
+
+        fn package_index(&self, _: &str) -> Option<u64> {
+            None
+        }
+
+        fn tag_index(&self, _: &str, _: &str, _: &str) -> Option<u64> {
+            None
+        }
+
+        fn take_failure(&self) -> Option<String> {
+            None
+        }
+    }
+
+    /// A closed node with the key `number` in a network with so many members.
+    fn closed(number: u8, members: u8) -> Engine<Empty> {
+        let setup = Setup {
+            keys: node_keys(number),
+            genesis: genesis(members),
+            state: MemoryChain::new(members).state,
+            wal: Vec::new(),
+            builds: Vec::new(),
+            changes: Vec::new(),
+            seeds: Vec::new(),
+            bootstrap_urls: Vec::new(),
+            admit: Admit::Listed([node_keys(200).id()].into()),
+            book: Book::default(),
+            agent: "test".into(),
+            builds_max: 1,
+            seed: 1,
+        };
+        Engine::new(
+            setup,
+            Empty(MemoryLedger::default()),
+            Time::ZERO,
+            GENESIS_TIME,
+        )
+    }
+
+    fn handle(engine: &mut Engine<Empty>, input: Input) -> Vec<Effect> {
+        engine.handle(Time::ZERO, GENESIS_TIME, input);
+        engine.take()
+    }
+
+    #[test]
+    fn a_handshake_does_not_outlive_the_membership_that_let_it_begin() {
+        let mut alice = closed(0, 4);
+        let (peer, bob) = (node_keys(1).id(), node_keys(1));
+        let dialled = None;
+        let sent = handle(&mut alice, Input::Connected { peer, dialled });
+        let nonce = sent.iter().find_map(|it| match it {
+            Effect::Send { bytes, .. } => match Message::from_bytes(bytes) {
+                Ok(Message::Hello(hello)) => Some(hello.nonce),
+                _ => None,
+            },
+            _ => None,
+        });
+        let hello = Hello {
+            chain: genesis(4).chain(),
+            protocols: Protocols::OURS,
+            from: bob.id(),
+            to: node_keys(0).id(),
+            nonce: 7,
+            tip: hello::Chain::tip(&alice.vault),
+            base: 1,
+            role: Role::Full,
+            authorized: true,
+            agent: "test".into(),
+            listen: Vec::new(),
+            index_root: None,
+        };
+        let frame = |message: Message| Input::Frame {
+            peer,
+            protocol: Protocol::Hello,
+            bytes: message.to_bytes(),
+        };
+        handle(&mut alice, frame(Message::Hello(Box::new(hello))));
+        let mut chain = MemoryChain::new(4);
+        let others = [0, 2, 3].map(node_keys);
+        let group = remove_node(chain.state.chain(), 1, &others);
+        let block = chain.build([group]).unwrap();
+        let certificate = certificate(chain.state.chain(), &block, &others);
+        let checked = chain.append(&block).unwrap();
+        alice.apply(Time::ZERO, GENESIS_TIME, checked, certificate);
+        alice.take();
+        let echo = nonce.unwrap();
+        let effects = handle(&mut alice, frame(Message::Welcome { echo }));
+        let is_admitted = |it: &Effect| matches!(it, Effect::Admitted { .. });
+        assert!(!effects.iter().any(is_admitted), "{effects:?}");
+        let is_refused = |it: &Effect| {
+            matches!(it, Effect::Refuse { peer: it, rejection }
+                if *it == peer && rejection.reason == Reason::NotAuthorized)
+        };
+        assert!(effects.iter().any(is_refused), "{effects:?}");
+        assert_eq!(alice.snapshot(Time::ZERO).admitted, []);
+    }
+
+    #[test]
+    fn a_closed_node_admits_members_and_listed_ones() {
+        let alice = closed(0, 4);
+        let peers = [1, 3, 4, 200].map(|it| alice.admits(&node_keys(it).id()));
+        assert_eq!(peers, [true, true, false, true]);
+    }
 }

@@ -146,7 +146,7 @@ impl Dialer {
                 forget_first(&mut self.bans, |it| *it);
                 self.bans.insert(peer, until);
             }
-            Input::Members { members } => self.members = members.into_iter().collect(),
+            Input::Members { members } => self.members_are(members.into_iter().collect()),
         }
         self.plan(now, out);
     }
@@ -204,6 +204,20 @@ impl Dialer {
         if peer != self.config.node {
             self.links.entry(peer).or_insert(now);
         }
+    }
+
+    /// Who was refused for not being authorized is welcome once it is. So are we, at all others.
+    fn members_are(&mut self, members: BTreeSet<NodeId>) {
+        let own = &self.config.node;
+        let are_we_new = members.contains(own) && !self.members.contains(own);
+        let is_new = |it: &&NodeId| are_we_new || !self.members.contains(*it);
+        for peer in members.iter().filter(is_new) {
+            self.waits.remove(&Target::Peer(*peer));
+            for (address, _) in self.answered.iter().filter(|it| it.1 == peer) {
+                self.waits.remove(&Target::Address(address.clone()));
+            }
+        }
+        self.members = members;
     }
 
     fn disconnected(&mut self, now: Time, peer: NodeId, pause: Option<Duration>) {

@@ -67,7 +67,8 @@ pub enum Input {
     },
     /// These are the authorized nodes.
     Members {
-        /// All of them; if we are among them we keep a connection to each.
+        /// All of them, ourselves included; if we are among them we keep a connection to each. Waits
+        /// and pauses of those that were not, or of all if we were not, are over.
         members: Vec<NodeId>,
     },
 }

@@ -331,3 +331,46 @@ fn a_dial_without_an_answer_counts_as_failed() {
     apply(&mut alice, again, Input::DialFailed { dial: 0 });
     assert_eq!(alice.next_deadline(), Some(again + Duration::from_secs(30)));
 }
+
+#[test]
+fn a_refused_peer_is_dialled_at_once_when_one_of_the_two_becomes_authorized() {
+    let carol = PublicKey([77; 32]);
+    for (before, after) in [
+        (vec![ALICE, carol], vec![ALICE, BOB, carol]),
+        (vec![BOB, carol], vec![ALICE, BOB, carol]),
+    ] {
+        let mut alice = dialer(vec![seed(Some(BOB), 1)]);
+        start(&mut alice);
+        apply(&mut alice, at(0), Input::Members { members: before });
+        let (peer, dialled) = (BOB, None);
+        apply(&mut alice, at(0), Input::Connected { peer, dialled });
+        let pause = Some(Duration::from_secs(600));
+        apply(&mut alice, at(1), Input::Disconnected { peer, pause });
+        assert_eq!(expire(&mut alice, at(300)), []);
+        let members = || Input::Members {
+            members: after.clone(),
+        };
+        let effects = apply(&mut alice, at(300), members());
+        assert!(
+            matches!(
+                effects[..],
+                [Effect::Dial {
+                    peer: Some(BOB),
+                    ..
+                }]
+            ),
+            "{effects:?}"
+        );
+        // A set that brings nothing new to it ends no pause.
+        apply(
+            &mut alice,
+            at(301),
+            Input::Connected {
+                peer,
+                dialled: None,
+            },
+        );
+        apply(&mut alice, at(302), Input::Disconnected { peer, pause });
+        assert_eq!(apply(&mut alice, at(400), members()), []);
+    }
+}
