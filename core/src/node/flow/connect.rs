@@ -61,12 +61,7 @@ impl<V: Vault> Engine<V> {
 
     /// Authorized nodes keep links to all others.
     pub(super) fn dial_members(&mut self, now: Time, members: &MemberSet) {
-        let is_member = members.by_node(&self.me).is_some();
-        let others = members
-            .iter()
-            .map(|it| it.node)
-            .filter(|it| is_member && *it != self.me);
-        let members = others.collect();
+        let members = members.iter().map(|it| it.node).collect();
         self.dial(now, peers::Input::Members { members });
     }
 
@@ -396,5 +391,23 @@ mod tests {
         let alice = closed(0, 4);
         let peers = [1, 3, 4, 200].map(|it| alice.admits(&node_keys(it).id()));
         assert_eq!(peers, [true, true, false, true]);
+    }
+
+    #[test]
+    fn an_authorized_node_dials_all_others_and_a_regular_one_a_few() {
+        for (number, expected) in [(0, 15), (99, 8)] {
+            let mut alice = closed(number, 16);
+            let mut dialled = std::collections::BTreeSet::new();
+            for other in 0..16 {
+                let peer = node_keys(other).id();
+                let address = format!("/ip4/192.0.2.{other}/tcp/1");
+                for effect in handle(&mut alice, Input::Learned { peer, address }) {
+                    if let Effect::Dial { peer, .. } = effect {
+                        dialled.insert(peer);
+                    }
+                }
+            }
+            assert_eq!(dialled.len(), expected);
+        }
     }
 }
