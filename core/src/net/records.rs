@@ -49,8 +49,14 @@ pub trait ProviderStore: Send {
     /// Adds a record, or renews the one of the same node. False if there is no room.
     fn add(&mut self, key: &[u8], provider: Provider, now: WallTime) -> bool;
 
-    /// All holders under `key` whose records have not expired.
-    fn providers(&self, key: &[u8], now: WallTime) -> Vec<Provider>;
+    /// Holders under `key` whose records have not expired: all of them, or `count_max` that are drawn.
+    fn providers(
+        &self,
+        key: &[u8],
+        now: WallTime,
+        count_max: usize,
+        rng: &mut Rng,
+    ) -> Vec<Provider>;
 
     /// Forgets a record, if there is one.
     fn remove(&mut self, key: &[u8], node: &NodeId);
@@ -85,10 +91,16 @@ impl ProviderStore for MemoryProviders {
         is_kept
     }
 
-    fn providers(&self, key: &[u8], now: WallTime) -> Vec<Provider> {
-        let holders = self.ledger.holders(key, now);
-        let record = |it: &NodeId| self.records.get(&(key.to_vec(), *it)).cloned();
-        holders.filter_map(record).collect()
+    fn providers(
+        &self,
+        key: &[u8],
+        now: WallTime,
+        count_max: usize,
+        rng: &mut Rng,
+    ) -> Vec<Provider> {
+        let drawn = self.ledger.draw(key, now, count_max, rng);
+        let record = |it: NodeId| self.records.get(&(key.to_vec(), it)).cloned();
+        drawn.into_iter().filter_map(record).collect()
     }
 
     fn remove(&mut self, key: &[u8], node: &NodeId) {
@@ -180,19 +192,17 @@ impl RecordStore for Records {
     }
 
     fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {
-        let mut others = self.store.providers(key.as_ref(), clock::wall_now());
-        self.rng.borrow_mut().shuffle(&mut others);
         // Kademlia fills in our present addresses.
         let own = self.provides(key.as_ref());
         let own = own.then(|| ProviderRecord::new(key.clone(), self.local, Vec::new()));
+        let count_max = ANSWER_HOLDERS_MAX - usize::from(own.is_some());
+        let (now, rng) = (clock::wall_now(), &mut *self.rng.borrow_mut());
+        let others = self.store.providers(key.as_ref(), now, count_max, rng);
         let others = others.into_iter().filter_map(|it| {
             let peer = id::peer_id(&it.node)?;
             Some(ProviderRecord::new(key.clone(), peer, it.addresses))
         });
-        own.into_iter()
-            .chain(others)
-            .take(ANSWER_HOLDERS_MAX)
-            .collect()
+        own.into_iter().chain(others).collect()
     }
 
     fn provided(&self) -> Self::ProvidedIter<'_> {
@@ -234,13 +244,17 @@ mod tests {
         }
     }
 
+    fn all(store: &MemoryProviders, now: WallTime) -> Vec<Provider> {
+        store.providers(b"k", now, usize::MAX, &mut Rng::new(1))
+    }
+
     #[test]
     fn a_record_is_renewed_not_doubled_and_expires() {
         let mut store = MemoryProviders::new();
         assert!(store.add(b"k", provider(1, 10), at(0)));
         assert!(store.add(b"k", provider(1, 20), at(5)));
-        assert_eq!(store.providers(b"k", at(19)), [provider(1, 20)]);
-        assert_eq!(store.providers(b"k", at(20)), []);
+        assert_eq!(all(&store, at(19)), [provider(1, 20)]);
+        assert_eq!(all(&store, at(20)), []);
         assert!(store.add(b"other", provider(2, 90), at(21)));
         assert_eq!((store.ledger.len(), store.records.len()), (1, 1));
         store.remove(b"other", &provider(2, 90).node);
@@ -253,7 +267,7 @@ mod tests {
         for seed in 1..=255 {
             store.add(b"k", provider(seed, 100), at(0));
         }
-        let kept = store.providers(b"k", at(0));
+        let kept = all(&store, at(0));
         assert_eq!(
             (kept.len(), store.records.len()),
             (HOLDERS_MAX, HOLDERS_MAX)

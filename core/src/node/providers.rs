@@ -10,7 +10,7 @@ use libp2p::Multiaddr;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use crate::base::{NodeId, PublicKey, WallTime, codec};
+use crate::base::{NodeId, PublicKey, Rng, WallTime, codec};
 use crate::net::records::PROVIDER_TTL;
 use crate::net::{Provider, ProviderStore};
 use crate::proto::holders::Ledger;
@@ -151,9 +151,17 @@ impl ProviderStore for StoredProviders {
         stored.is_ok()
     }
 
-    fn providers(&self, key: &[u8], now: WallTime) -> Vec<Provider> {
-        let holders = self.ledger.holders(key, now);
-        holders.filter_map(|it| self.record(key, it)).collect()
+    /// Reads no more records than are asked for: each costs a look into the database.
+    fn providers(
+        &self,
+        key: &[u8],
+        now: WallTime,
+        count_max: usize,
+        rng: &mut Rng,
+    ) -> Vec<Provider> {
+        let drawn = self.ledger.draw(key, now, count_max, rng);
+        let records = drawn.iter().filter_map(|it| self.record(key, it));
+        records.collect()
     }
 
     fn remove(&mut self, key: &[u8], node: &NodeId) {
@@ -194,6 +202,10 @@ mod tests {
         }
     }
 
+    fn all(records: &StoredProviders, key: &[u8], now: WallTime) -> Vec<Provider> {
+        records.providers(key, now, usize::MAX, &mut Rng::new(1))
+    }
+
     fn load(dir: &std::path::Path, hours: u64) -> (Store, StoredProviders) {
         let (store, _) = Store::open(dir, Options::default()).unwrap();
         let records = StoredProviders::load(store.providers(), at(hours)).unwrap();
@@ -211,15 +223,15 @@ mod tests {
         records.remove(b"gone", &bob.node);
         drop((store, records));
         let (store, records) = load(dir.path(), 5);
-        let mut found = records.providers(b"key", at(5));
+        let mut found = all(&records, b"key", at(5));
         found.sort_by_key(|it| it.expires);
         assert_eq!(found, [alice, bob.clone()]);
-        assert_eq!(records.providers(b"gone", at(5)), []);
+        assert_eq!(all(&records, b"gone", at(5)), []);
         drop((store, records));
         // What has expired meanwhile is not only hidden but removed.
         drop(load(dir.path(), 15));
         let (store, records) = load(dir.path(), 5);
-        assert_eq!(records.providers(b"key", at(5)), [bob]);
+        assert_eq!(all(&records, b"key", at(5)), [bob]);
         assert_eq!(store.providers().list(None).unwrap().len(), 1);
     }
 
@@ -250,7 +262,7 @@ mod tests {
         drop((store, records));
         drop(load(dir.path(), 0));
         let (store, records) = load(dir.path(), 0);
-        assert_eq!(records.providers(b"key", at(0)), [alice]);
+        assert_eq!(all(&records, b"key", at(0)), [alice]);
         assert_eq!(store.providers().list(None).unwrap().len(), 1);
     }
 
@@ -276,7 +288,7 @@ mod tests {
             (&later, &later),
         ] {
             assert!(records.add(b"key", renewal.clone(), at(0)));
-            let found = records.providers(b"key", at(0));
+            let found = all(&records, b"key", at(0));
             assert_eq!(found, std::slice::from_ref(expected));
         }
     }
@@ -315,7 +327,20 @@ mod tests {
         }
         drop((store, records));
         let (store, records) = load(dir.path(), 0);
-        assert_eq!(records.providers(b"key", at(0)).len(), HOLDERS_MAX);
+        assert_eq!(all(&records, b"key", at(0)).len(), HOLDERS_MAX);
         assert_eq!(store.providers().list(None).unwrap().len(), HOLDERS_MAX);
+    }
+    #[test]
+    fn an_answer_holds_as_many_as_are_asked_for_and_others_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut records) = load(dir.path(), 0);
+        for seed in 1..=60 {
+            assert!(records.add(b"key", provider(seed, 10, 1), at(0)));
+        }
+        let mut rng = Rng::new(7);
+        let mut draw = || records.providers(b"key", at(0), 20, &mut rng);
+        let (first, second) = (draw(), draw());
+        assert_eq!((first.len(), second.len()), (20, 20));
+        assert_ne!(first, second);
     }
 }

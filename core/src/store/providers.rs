@@ -95,9 +95,10 @@ impl Providers {
         disk: &Disk,
         gather_time: Duration,
     ) -> Result<(Self, bool), StoreError> {
-        let ((env, table), is_lost) = match open_env(dir, disk) {
+        let ((env, table), is_lost) = match open_whole(dir, disk) {
             Ok(opened) => (opened, false),
-            Err(StoreError::Corrupt { .. }) => {
+            Err(error @ StoreError::Corrupt { .. }) => {
+                tracing::warn!(%error, "the provider records are thrown away");
                 let folder = dir.path().join(NAME);
                 fs::remove_dir_all(&folder).map_err(|it| StoreError::at("remove", &folder, &it))?;
                 (open_env(dir, disk)?, true)
@@ -192,6 +193,18 @@ impl Providers {
 fn open_env(dir: &Arc<DataDir>, disk: &Disk) -> Result<(Environment, Table), StoreError> {
     let flags = EnvFlags::NO_META_SYNC;
     let (env, [table]) = Environment::open(dir, NAME, MAP_BYTES, flags, ["provider"], disk)?;
+    Ok((env, table))
+}
+
+/// Opens the records and reads all of them once, 15 MB at most: the head of the file may be whole and
+/// a page behind it damaged, which would fail every start. LMDB does not notice every damage.
+fn open_whole(dir: &Arc<DataDir>, disk: &Disk) -> Result<(Environment, Table), StoreError> {
+    let (env, table) = open_env(dir, disk)?;
+    let txn = env.read()?;
+    for row in table.iter(&txn)? {
+        row?;
+    }
+    drop(txn);
     Ok((env, table))
 }
 
@@ -374,6 +387,38 @@ mod tests {
         assert!(recovery.are_providers_lost);
         assert_eq!(store.providers().list(None), Ok(vec![]));
         assert_eq!(store.meta().get("n", b"k"), Ok(Some(b"kept".to_vec())));
+    }
+
+    #[test]
+    fn a_damaged_page_behind_the_head_does_not_fail_every_start() {
+        const PAGE_BYTES: usize = 4_096;
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        for number in 0..500_u32 {
+            let value = [7; 100];
+            store
+                .providers()
+                .put(&number.to_be_bytes(), &value)
+                .unwrap();
+        }
+        drop(store);
+        let path = dir.path().join(NAME).join("data.mdb");
+        let mut bytes = fs::read(&path).unwrap();
+        // So many rows lie in leaves below a branch, whose kind its page names.
+        let mut branches = 0;
+        for page in bytes.chunks_exact_mut(PAGE_BYTES) {
+            if page[10..12] == [1_u8, 0] {
+                page.fill(0);
+                branches += 1;
+            }
+        }
+        assert_ne!(branches, 0);
+        fs::write(&path, bytes).unwrap();
+        for is_damaged in [true, false] {
+            let (store, recovery) = open(dir.path());
+            assert_eq!(recovery.are_providers_lost, is_damaged);
+            assert_eq!(store.providers().list(None), Ok(vec![]));
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use async_io::Timer;
 use futures::FutureExt;
 use futures_lite::future;
 
-use crate::base::{ChainId, NodeId, SecretKey, WallTime};
+use crate::base::{ChainId, NodeId, Rng, SecretKey, WallTime};
 use crate::net::tests::bed::{Bed, Node, within};
 use crate::net::{
     CommandError, GossipId, MemoryProviders, NetEvent, Provider, ProviderStore, Topic, Verdict,
@@ -201,8 +201,15 @@ impl ProviderStore for Watched {
         self.records.lock().unwrap().add(key, provider, now)
     }
 
-    fn providers(&self, key: &[u8], now: WallTime) -> Vec<Provider> {
-        self.records.lock().unwrap().providers(key, now)
+    fn providers(
+        &self,
+        key: &[u8],
+        now: WallTime,
+        count_max: usize,
+        rng: &mut Rng,
+    ) -> Vec<Provider> {
+        let records = self.records.lock().unwrap();
+        records.providers(key, now, count_max, rng)
     }
 
     fn remove(&mut self, key: &[u8], node: &NodeId) {
@@ -235,7 +242,8 @@ fn a_holder_announces_itself_unless_many_others_come_before_it() {
             };
             mirror.add(key, record, WallTime::default());
         }
-        watched.providers(key, WallTime::default()).len()
+        let (now, rng) = (WallTime::default(), &mut Rng::new(1));
+        watched.providers(key, now, usize::MAX, rng).len()
     };
     let keys = || (0_u32..).map(u32::to_be_bytes);
     let own = |key: &[u8]| score(key, &alice.id);

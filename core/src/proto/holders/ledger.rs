@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::base::{NodeId, WallTime};
+use crate::base::{NodeId, Rng, WallTime};
 use crate::proto::holders::standing::{HOLDERS_MAX, score};
 
 /// Keys that have records; a further one is refused until some expire.
@@ -108,6 +108,14 @@ impl Ledger {
         holders
             .filter(move |(_, expires)| now < **expires)
             .map(|((_, node), _)| node)
+    }
+
+    /// Up to `count_max` of the [`Ledger::holders`], drawn by `rng`, in any order.
+    pub fn draw(&self, key: &[u8], now: WallTime, count_max: usize, rng: &mut Rng) -> Vec<NodeId> {
+        let mut holders: Vec<NodeId> = self.holders(key, now).copied().collect();
+        rng.shuffle(&mut holders);
+        holders.truncate(count_max);
+        holders
     }
 
     /// When a record ends, if there is one.
