@@ -142,8 +142,9 @@ impl Log {
         Ok(self.store.index().file(purl, file)?.and_then(standing))
     }
 
-    /// The package URL in the log of what somebody names; `None` if the log has no such artifact
-    /// or tag. Of an image it is the manifest's that the tag points to now.
+    /// The package URL of what somebody names; `None` if the log has no such artifact or tag. A package
+    /// URL is not looked up: it stands for itself, whether the log has it or not. Of an image it is
+    /// the manifest's that the tag points to now.
     ///
     /// # Errors
     ///
