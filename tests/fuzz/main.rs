@@ -52,7 +52,7 @@ every!([
     requests has replies groups
     purl image maven xml oci
     download syncing dialer
-    frames request row journal
+    frames request row provider journal
 ]);
 
 #[test]

@@ -10,6 +10,7 @@ use std::path::Path;
 use kogge_node::base::{
     Algorithm, Blake3, BlockId, Digest, PublicKey, Rng, Sha256, Signature, Subject, WallTime, codec,
 };
+use kogge_node::node::testing::ProviderRow;
 use kogge_node::proto::chain::testing::{
     self, GENESIS_TIME, MemoryChain, card, certificate, genesis, node_keys,
 };
@@ -106,6 +107,7 @@ fn seeds_of(name: &str) -> Seeds {
         "frames" => disk::frames(),
         "request" => disk::requests(),
         "row" => disk::rows(),
+        "provider" => ProviderRow::samples(),
         "journal" => disk::journals(noise()),
         // The rest choose what to do by the bytes; any are good.
         _ => noise(),

@@ -31,6 +31,8 @@ pub(crate) mod shared;
 pub mod start;
 pub mod status;
 pub(crate) mod tally;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub(crate) mod vault;
 pub(crate) mod view;
 

@@ -27,7 +27,7 @@ const NODE_BYTES: usize = 32;
 /// What is stored under key and node.
 #[derive(Clone, Debug, Eq, PartialEq, Encode, Decode)]
 #[cbor(array)]
-struct Row {
+pub(crate) struct Row {
     #[n(0)]
     expires: WallTime,
     /// Binary form.
@@ -36,12 +36,19 @@ struct Row {
 }
 
 impl Row {
-    fn new(provider: &Provider) -> Self {
+    pub(crate) fn new(provider: &Provider) -> Self {
         let addresses = provider.addresses.iter();
         Self {
             expires: provider.expires,
             addresses: addresses.map(|it| ByteVec::from(it.to_vec())).collect(),
         }
+    }
+
+    /// Reads a stored row.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let row: Self = codec::decode(bytes, VALUE_BYTES_MAX).ok()?;
+        row.clone().addresses()?;
+        Some(row)
     }
 
     fn addresses(self) -> Option<Vec<Multiaddr>> {
@@ -177,9 +184,7 @@ fn row_key(key: &[u8], node: &NodeId) -> Vec<u8> {
 
 fn read(row_key: &[u8], value: &[u8]) -> Option<(RecordId, Row)> {
     let (key, node) = row_key.split_last_chunk::<NODE_BYTES>()?;
-    let row: Row = codec::decode(value, VALUE_BYTES_MAX).ok()?;
-    row.clone().addresses()?;
-    Some(((key.to_vec(), PublicKey(*node)), row))
+    Some(((key.to_vec(), PublicKey(*node)), Row::decode(value)?))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use kogge_node::node::testing::ProviderRow;
 use kogge_node::store::testing::{ROWS, Row};
 use kogge_node::store::{Options, Store, StoreError};
 
@@ -33,6 +34,12 @@ pub(crate) fn row(bytes: &[u8], is_planted: bool) -> bool {
         assert!(apart && last <= present.count, "{present:?}");
     }
     true
+}
+
+/// Input: a provider record as it is stored.
+pub(crate) fn provider(bytes: &[u8], is_planted: bool) -> bool {
+    let decode = |it: &[u8]| ProviderRow::decode(it).ok_or(());
+    canonical(bytes, is_planted, decode, ProviderRow::encode).is_some()
 }
 
 thread_local! {

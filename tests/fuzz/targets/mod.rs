@@ -140,6 +140,7 @@ pub(crate) const ALL: &[Target] = &[
     target("frames", frames::frames, FRAMES, 10_000),
     target("request", request::request, REQUEST, 10_000),
     target("row", disk::row, GROUPS, 20_000),
+    target("provider", disk::provider, DECODER, 20_000),
     target("journal", disk::journal, MACHINE, 5_000),
 ];
 
