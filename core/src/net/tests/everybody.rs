@@ -11,8 +11,9 @@ use futures_lite::future;
 use crate::base::{ChainId, NodeId, Rng, SecretKey, WallTime};
 use crate::net::tests::bed::{Bed, Node, within};
 use crate::net::{
-    CommandError, GossipId, MemoryProviders, NetEvent, Provider, ProviderStore, Topic, Verdict,
+    CommandError, GossipId, MemoryProviders, NetEvent, Provider, ProviderStore, Topic,
 };
+use crate::proto::heads::Verdict;
 use crate::proto::holders::score;
 use crate::proto::holders::standing::HOLDERS_MAX;
 
