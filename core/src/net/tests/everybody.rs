@@ -181,12 +181,15 @@ fn a_holder_is_found_through_a_third_node_and_can_be_dialed() {
     carol.connected(&alice);
 }
 
+/// A key and a holder.
+type Told = (Vec<u8>, NodeId);
+
 /// Provider records of several servers, who hold the same, that a test can look at.
 #[derive(Clone, Default)]
 struct Watched {
     records: Arc<Mutex<MemoryProviders>>,
     /// Every key and holder that a server was told, whether it kept the record or not.
-    told: Arc<Mutex<BTreeSet<(Vec<u8>, NodeId)>>>,
+    told: Arc<Mutex<BTreeSet<Told>>>,
 }
 
 impl Watched {
