@@ -246,3 +246,10 @@ fn every_language_fetches_finds_and_verifies_the_same() {
         assert_eq!(found, expected, "{language}");
     }
 }
+
+#[test]
+fn the_programs_of_the_benchmark_compile() {
+    let (shared, folder) = (scene(), tempfile::tempdir().unwrap());
+    compiled("benches/ffi/bench.c", folder.path());
+    go::program("benches/ffi/bench.go", folder.path(), &shared.0);
+}

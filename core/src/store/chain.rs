@@ -310,7 +310,7 @@ impl Chain {
     /// As for [`Chain::tip`].
     pub fn leaf(&self, index: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let txn = self.0.env.read()?;
-        let leaf = self.0.tables.leaf.get(&txn, &key(index))?;
+        let leaf = self.0.tables.leaf(&txn, index)?;
         Ok(leaf.map(<[u8]>::to_vec))
     }
 

@@ -176,6 +176,14 @@ impl LogTables {
         Ok(Some(Block { header, entries }))
     }
 
+    pub(crate) fn leaf<'t>(
+        &self,
+        txn: &'t RoTxn<'_>,
+        index: u64,
+    ) -> Result<Option<&'t [u8]>, StoreError> {
+        Ok(self.leaf.get(txn, &key(index))?)
+    }
+
     pub(crate) fn leaves(
         &self,
         txn: &RoTxn<'_>,

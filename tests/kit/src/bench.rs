@@ -140,7 +140,7 @@ struct Goal {
     is_floor: bool,
 }
 
-const GOALS: [Goal; 6] = [
+const GOALS: [Goal; 7] = [
     Goal::below("open_s", "open to ready", "ms", 1e3, 100.0),
     Goal {
         is_floor: true,

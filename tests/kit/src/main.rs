@@ -6,13 +6,25 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
+use std::process::ExitCode;
 
 use kogge_testkit::scene::Scene;
 use kogge_testkit::{Failure, MavenUpstream, registry};
 
-fn main() -> Result<(), Failure> {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.as_slice() {
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // What the failed step printed comes with its own lines.
+            eprintln!("kogge-testkit: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<(), Failure> {
+    match arguments {
         [word, folder] if word == "scene" => scene(Path::new(folder)),
         [word] if word == "bench-ffi" => {
             let folder = tempfile::Builder::new().prefix("kb").tempdir()?;

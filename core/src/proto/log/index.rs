@@ -238,6 +238,11 @@ pub fn by_removed(index: u64) -> Prefix {
     prefix(Table::Removed, &[&index.to_be_bytes()])
 }
 
+/// What the keys of [`by_removed`] for all artifacts begin with.
+pub fn removals() -> Prefix {
+    prefix(Table::Removed, &[])
+}
+
 /// Bindings of this tag, the newest last.
 pub fn by_tag(registry: &str, repository: &str, tag: &str) -> Prefix {
     let mut key = tags_of(registry, repository);

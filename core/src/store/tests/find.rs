@@ -9,7 +9,8 @@ use crate::proto::log::entry::{
     Attest, Entry, Publication, RemoveArtifact, Source, package_subject,
 };
 use crate::proto::log::query::{Cursor, DigestFilter, Order, Query, TagName};
-use crate::store::find::{Found, Page};
+use crate::store::find::Found;
+use crate::store::page::Page;
 use crate::store::recover::Store;
 use crate::store::tests::testing::{Maker, add, artifact, bind, node, open};
 
