@@ -1,4 +1,4 @@
-/* What a node fetches, verifies and finds in the log, as one line of JSON: see tests/ffi/vectors.rs.
+/* What a node fetches, verifies and finds in the log, as one line of JSON: see tests/ffi/guide.rs.
  *
  * Usage: vectors DATA_DIR GENESIS PEER POLICY (NAME DIGEST PATH WAYBILL)... */
 

@@ -73,49 +73,12 @@ fn the_go_binding_and_its_tool_pass_their_tests() {
     }
 }
 
-#[test]
-fn the_guide_in_go_fetches() {
-    let network = scene();
-    let (scene, _) = &*network;
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("guide");
-    let source = root().join("examples/guide/guide.go");
+/// Builds a program of the repository.
+pub(crate) fn program(source: &str, folder: &Path, scene: &Scene) -> Command {
+    let (program, source) = (folder.join("go-program"), root().join(source));
     let (output, source) = (program.to_str().unwrap(), source.to_str().unwrap());
     go("bindings/go", scene, &["build", "-o", output, source]);
-    let known = &scene.value["artifacts"][1];
-    let sha256 = known["sha256"].as_str().unwrap();
-    let text = run(command(&program, scene)
-        .arg(format!("sha256:{sha256}"))
-        .arg(folder.path().join("data"))
-        .arg(scene.value["genesis"].as_str().unwrap())
-        .arg(scene.value["peers"][0].as_str().unwrap()));
-    let expected = format!("{} {sha256} {}\n", known["size"], known["index"]);
-    assert_eq!(text, expected);
-}
-
-#[test]
-fn the_vectors_in_go_are_what_the_scene_has() {
-    let network = scene();
-    let (scene, _) = &*network;
-    let text = go("bindings/go", scene, &["run", "./internal/vector"]);
-    let got: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(text.lines().count(), 1);
-    let known = scene.value["artifacts"].as_array().unwrap();
-    let expected: serde_json::Value = known
-        .iter()
-        .map(|it| {
-            serde_json::json!({
-                "blake3": it["blake3"], "log_index": it["index"], "name": it["name"],
-                "sha256": it["sha256"], "size": it["size"], "verified_offline": true,
-            })
-        })
-        .collect();
-    assert_eq!(got["artifacts"], expected);
-    let rows = got["entries"].as_array().unwrap();
-    for it in known {
-        let row = serde_json::json!([it["index"], it["purl"], it["file"], it["sha256"]]);
-        assert!(rows.contains(&row), "{row} is not in {text}");
-    }
+    command(program, scene)
 }
 
 #[test]

@@ -4,8 +4,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use serde_json::{Value, json};
-
 use crate::{library_folder, root, run, scene};
 
 /// Where distributions put JDKs.
@@ -102,7 +100,7 @@ pub(crate) fn jdks() -> Vec<Jdk> {
 
 impl Jdk {
     /// A program of the tests, with the setting that the documentation tells to use.
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut java = Command::new(self.home.join("bin/java"));
         if RELEASE_NATIVE_ACCESS <= self.release {
             java.arg("--enable-native-access=ALL-UNNAMED");
@@ -195,59 +193,4 @@ fn the_native_library_is_extracted_once_checked_and_missed_politely() {
         "{missing}"
     );
     assert!(missing.ends_with("nor again\n"), "{missing}");
-}
-
-#[test]
-fn java_sees_the_same_artifacts_entries_and_proofs_as_others() {
-    let scene = scene();
-    let jdks = jdks();
-    let jdk = jdks.first().unwrap();
-    let mut java = jdk.command();
-    java.env("KOGGE_SCENE", &scene.0.path);
-    let text = both(&mut java, "dev.kogge.test.Vectors", &[]);
-    let found: Value = serde_json::from_str(&text).unwrap();
-    let artifacts: Vec<Value> = scene.0.value["artifacts"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|it| {
-            json!({"name": it["name"], "blake3": it["blake3"], "sha256": it["sha256"],
-                "size": it["size"], "log_index": it["index"], "verified_offline": true})
-        })
-        .collect();
-    assert_eq!(found["artifacts"], Value::Array(artifacts));
-    // The program asks the same of a node that runs.
-    let list = ["log", "find", "--kind", "add-artifact"];
-    let told = scene.0.network.regular(0).json(&list);
-    let entries = found["entries"].as_array().unwrap();
-    assert_eq!(
-        told["rows"].as_array().map(Vec::len),
-        Some(entries.len()),
-        "{told}"
-    );
-    // Sorted keys, one line: what can be compared as text.
-    assert_eq!(text.trim(), found.to_string());
-}
-
-#[test]
-fn the_guide_in_java_prints_what_the_log_says() {
-    let scene = scene();
-    let (value, folder) = (&scene.0.value, tempfile::tempdir().unwrap());
-    let known = &value["artifacts"][1];
-    let jdks = jdks();
-    let text = |it: &Value| it.as_str().unwrap().to_owned();
-    let (what, data) = (
-        format!("sha256:{}", text(&known["sha256"])),
-        folder.path().join("data").display().to_string(),
-    );
-    let (genesis, peer) = (text(&value["genesis"]), text(&value["peers"][1]));
-    let mut java = jdks.first().unwrap().command();
-    let printed = both(&mut java, "Guide", &[&what, &data, &genesis, &peer]);
-    let expected = format!(
-        "{} {} {}\n",
-        known["size"],
-        text(&known["sha256"]),
-        known["index"]
-    );
-    assert_eq!(printed, expected);
 }

@@ -10,6 +10,7 @@
 mod abi;
 mod c;
 mod go;
+mod guide;
 mod header;
 mod install;
 mod java;

@@ -14,6 +14,7 @@ use libp2p::identity::Keypair;
 
 use crate::base::{Blake3, ChainId, NodeId, hex};
 use crate::net::id;
+use crate::proto::heads::Verdict;
 
 /// Bytes of gossipsub's own around a message: author, signature, key, topic.
 const ENVELOPE_BYTES_MAX: usize = 1 << 10;
@@ -70,17 +71,6 @@ impl GossipId {
     fn to_message_id(self) -> MessageId {
         MessageId::new(self.0.as_bytes())
     }
-}
-
-/// The program's judgement of a message.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
-    /// Valid and worth passing on.
-    Accept,
-    /// Invalid: not passed on.
-    Reject,
-    /// Not to be judged now: not passed on, nobody's fault.
-    Ignore,
 }
 
 /// The topics of one network.

@@ -11,12 +11,13 @@ use libp2p::Multiaddr;
 use crate::base::{ChainId, NodeId};
 use crate::net::event::QueryId;
 use crate::net::frame::Protocol;
-use crate::net::gossip::{GossipId, Topic, Verdict};
+use crate::net::gossip::{GossipId, Topic};
 use crate::net::link::{Links, OpenError, SendError};
 use crate::net::records::{KEY_BYTES_MAX, MemoryProviders, ProviderStore};
 use crate::net::spawn::Ended;
 use crate::net::stream::Stream;
 use crate::net::traffic::Meter;
+use crate::proto::heads::Verdict;
 
 /// Commands that wait for the swarm's task; further ones are refused.
 pub const COMMANDS_MAX: usize = 1024;

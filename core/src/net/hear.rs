@@ -9,11 +9,12 @@ use crate::base::NodeId;
 use crate::net::behaviour::BehaviourEvent;
 use crate::net::event::{DialFault, DownReason, IDENTIFIED_ADDRESSES_MAX, ListenFault, NetEvent};
 use crate::net::frame::Payload;
-use crate::net::gossip::{self, Verdict};
+use crate::net::gossip;
 use crate::net::handle::{OBSERVED_MAX, OBSERVERS_MAX};
 use crate::net::links::LinkEvent;
 use crate::net::swarm::Task;
 use crate::net::{fault, id, kad};
+use crate::proto::heads::Verdict;
 
 impl Task {
     pub(crate) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {

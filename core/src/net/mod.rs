@@ -45,7 +45,7 @@ pub mod transport;
 
 pub use event::{DialFault, DownReason, ListenFault, NetEvent, QueryId};
 pub use frame::{Payload, Protocol};
-pub use gossip::{GossipId, Topic, Verdict};
+pub use gossip::{GossipId, Topic};
 pub use handle::{CommandError, Config, NetHandle, PeerStatus, Status};
 pub use link::{OpenError, SendError};
 pub use records::{MemoryProviders, Provider, ProviderStore};

@@ -71,6 +71,7 @@ pub(crate) struct Parts {
 struct Tools {
     upstream: Upstream,
     client: Arc<Client>,
+    public: Arc<Client>,
 }
 
 impl Builder {
@@ -171,11 +172,15 @@ impl Builder {
         }
     }
 
-    /// Stops every pipeline.
+    /// Stops every pipeline, also one that waits for an upstream.
     pub(crate) fn close(&mut self) {
         std::mem::take(&mut self.running)
             .into_values()
             .for_each(|it| it.cancel());
+        if let Some(Ok(tools)) = self.upstream.get() {
+            tools.client.close();
+            tools.public.close();
+        }
     }
 
     /// Fetches a bootstrap document.
@@ -257,10 +262,14 @@ fn tools(config: &Config, clock: Clock) -> Result<Tools, PipelineError> {
             .collect::<Result<_, _>>()?
     };
     let upstream = Upstream {
-        images: Images::new(client.clone(), public, registries),
+        images: Images::new(client.clone(), public.clone(), registries),
         maven: Maven::new(client.clone(), repositories),
     };
-    Ok(Tools { upstream, client })
+    Ok(Tools {
+        upstream,
+        client,
+        public,
+    })
 }
 
 fn bootstrap(client: &Client, url: &str) -> Result<Vec<Seed>, PipelineError> {

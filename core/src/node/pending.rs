@@ -44,8 +44,10 @@ impl Unsaved {
     /// [`StoreError`] if the disk refuses; the list is dropped.
     pub(crate) fn write(&self, store: &Store) -> Result<(), StoreError> {
         let mut last = lock(&self.writing);
+        // Let go of the lock at once: the loop takes it too.
+        let waiting = lock(&self.waiting).take();
         // If none waits, another writer has taken it: how that ended is the answer.
-        if let Some(pending) = lock(&self.waiting).take() {
+        if let Some(pending) = waiting {
             *last = save_builds(store, pending);
         }
         last.clone()

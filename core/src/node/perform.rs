@@ -3,7 +3,6 @@
 use crate::node::event::Event;
 use crate::node::flow::{Effect, Input};
 use crate::node::run::{Fatal, Internal, Loop};
-use crate::proto::heads::Verdict;
 use crate::proto::log::checkpoint::Checkpoint;
 
 impl Loop {
@@ -76,11 +75,6 @@ impl Loop {
                 source,
                 verdict,
             } => {
-                let verdict = match verdict {
-                    Verdict::Accept => crate::net::Verdict::Accept,
-                    Verdict::Ignore => crate::net::Verdict::Ignore,
-                    Verdict::Reject => crate::net::Verdict::Reject,
-                };
                 let _ = self.net.validate(id, source, verdict);
             }
             Effect::Admitted { peer, hello } => {

@@ -11,8 +11,9 @@ use futures_lite::future;
 use crate::base::{ChainId, NodeId, Rng, SecretKey, WallTime};
 use crate::net::tests::bed::{Bed, Node, within};
 use crate::net::{
-    CommandError, GossipId, MemoryProviders, NetEvent, Provider, ProviderStore, Topic, Verdict,
+    CommandError, GossipId, MemoryProviders, NetEvent, Provider, ProviderStore, Topic,
 };
+use crate::proto::heads::Verdict;
 use crate::proto::holders::score;
 use crate::proto::holders::standing::HOLDERS_MAX;
 
@@ -180,12 +181,15 @@ fn a_holder_is_found_through_a_third_node_and_can_be_dialed() {
     carol.connected(&alice);
 }
 
+/// A key and a holder.
+type Told = (Vec<u8>, NodeId);
+
 /// Provider records of several servers, who hold the same, that a test can look at.
 #[derive(Clone, Default)]
 struct Watched {
     records: Arc<Mutex<MemoryProviders>>,
     /// Every key and holder that a server was told, whether it kept the record or not.
-    told: Arc<Mutex<BTreeSet<(Vec<u8>, NodeId)>>>,
+    told: Arc<Mutex<BTreeSet<Told>>>,
 }
 
 impl Watched {

@@ -166,6 +166,15 @@ impl Client {
         })
     }
 
+    /// Ends what is under way, and fails what comes: a pipeline that waits for a silent upstream would
+    /// hold up the node's end for a whole time-out.
+    pub fn close(&self) {
+        let proxied = self.proxied.iter().map(|(_, it)| it);
+        for agent in std::iter::once(&self.direct).chain(proxied) {
+            agent.clone().shutdown();
+        }
+    }
+
     /// Asks for the header alone.
     ///
     /// # Errors

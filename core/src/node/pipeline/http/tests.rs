@@ -217,6 +217,22 @@ fn a_cancelled_request_ends_before_its_next_attempt() {
 }
 
 #[test]
+fn a_closed_client_does_not_wait_for_a_silent_upstream() {
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", mute.local_addr().unwrap());
+    let patient = client_with(|it| it.first_byte_timeout = Duration::from_secs(3_600));
+    let (cancel, (told, answer)) = (Cancel::new(), std::sync::mpsc::channel());
+    std::thread::scope(|scope| {
+        scope.spawn(|| told.send(patient.get(&request(&url), 10, &cancel).map(|_| ())));
+        let _connection = mute.accept().unwrap();
+        cancel.cancel();
+        patient.close();
+        let answer = answer.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(answer, Err(PipelineError::Cancelled));
+    });
+}
+
+#[test]
 fn what_has_no_tls_is_asked_only_if_it_is_allowed() {
     let code = |client: &Client, url: &str| get(client, url).unwrap_err().code();
     let strict = client();
