@@ -29,6 +29,12 @@
 // The network with a given genesis, which the data directory joins if it has joined none.
 #define KOGGE_NETWORK_GENESIS 2
 
+// `kind` of a `kogge_completed`: an operation ended.
+#define KOGGE_COMPLETED_OP 1
+
+// `kind` of a `kogge_completed`: a subscription has events.
+#define KOGGE_COMPLETED_EVENTS 2
+
 // Into the store only.
 #define KOGGE_SINK_NONE 0
 
@@ -56,12 +62,6 @@
 // Be another name of the store's own file where that is on the same file system. Who writes to such
 // a file damages the store.
 #define KOGGE_PLACE_HARD_LINK 4
-
-// `kind` of a `kogge_completed`: an operation ended.
-#define KOGGE_COMPLETED_OP 1
-
-// `kind` of a `kogge_completed`: a subscription has events.
-#define KOGGE_COMPLETED_EVENTS 2
 
 // Believe the keys in a policy (c2sp.org/tlog-policy).
 #define KOGGE_TRUST_POLICY 1
@@ -190,7 +190,9 @@ typedef void (*kogge_done_fn)(void *user_data,
                               kogge_op *op,
                               kogge_status status);
 
-// Releases `user_data`. Runs on the node's callback thread, exactly once, after its last use.
+// Releases `user_data`, exactly once, after its last use: on the node's callback thread, or, where no
+// node is left that uses it, on the thread that calls `kogge_config_free`, `kogge_config_set_log` or
+// `kogge_fetch`.
 typedef void (*kogge_drop_fn)(void *user_data);
 
 // How the end of an operation is told. All fields but `struct_size` may be zero: then
@@ -293,10 +295,11 @@ typedef struct {
   int32_t kind;
   // Any of `KOGGE_PLACE_*`, for `KOGGE_SINK_PATH`.
   uint32_t place_flags;
-  // The file to make, for `KOGGE_SINK_PATH`.
+  // The file to make, for `KOGGE_SINK_PATH`; UTF-8, as all paths. It appears whole or not at all, and
+  // not after the end of the fetch.
   kogge_str path;
   // An open descriptor, for `KOGGE_SINK_FD`; it is duplicated and stays open. Bytes are written
-  // from its position on.
+  // from its position on, none after the end of the fetch.
   int32_t fd;
   // Must be 0.
   int32_t reserved;
@@ -530,7 +533,8 @@ kogge_status kogge_config_set_network(kogge_config *config,
 
 // Sends the log of each node that is opened with this configuration to `log_fn`, up to `max_level`:
 // 1 errors, 2 warnings, 3 info, 4 debug, 5 trace; 0 is nothing. `drop_fn` runs after the last line
-// of the last node, or when the configuration is freed, whichever is later.
+// of the last node, on its callback thread, or when the configuration is freed or gets another
+// function, on the thread that does that, whichever is later.
 //
 // The caller sees to it that:
 //
@@ -591,8 +595,9 @@ void kogge_buffer_free(kogge_buffer *buffer);
 KOGGE_API
 size_t kogge_debug_live_handles(void);
 
-// Subscribes to what happens in a node. The JSON of events has the shapes that the front end's
-// `/api/events` has. Free the subscription with `kogge_events_free`.
+// Subscribes to what happens in a node. Kinds are `listening`, `peer-admitted`, `peer-lost`,
+// `committed`, `live`, `build`, `fault` and `stopped`; more may come. The JSON of events has the shapes
+// that the front end's `/api/events` has. Free the subscription with `kogge_events_free`.
 //
 // The caller sees to it that:
 //
@@ -606,7 +611,8 @@ kogge_status kogge_events_open(kogge_node *node,
 
 // Waits for the next event, at most `timeout_ms` (0 does not wait). `KOGGE_STATUS_AGAIN` with a
 // timeout of 0, `KOGGE_STATUS_TIMED_OUT` with another, if there is none; `KOGGE_STATUS_END` when the
-// node was closed and all were read. Free the event with `kogge_event_free`.
+// node was closed or has stopped by itself, and all were read. One that stops by itself tells why in
+// its last event, of kind `stopped` with a `reason`. Free the event with `kogge_event_free`.
 //
 // The caller sees to it that:
 //
@@ -652,8 +658,12 @@ void kogge_event_free(kogge_event *event);
 // `timeout_ms`. `buffer_out` is for `KOGGE_SINK_BUFFER`, `stream_out` for `KOGGE_SINK_STREAM`; both, and
 // `result_out`, may be NULL otherwise. Every byte is verified before it is given; that all are stored
 // for good, hence known to `kogge_store_stat`, is waited for by `KOGGE_SINK_NONE` and
-// `KOGGE_SINK_PATH` alone. If the call fails before the work begins (a bad argument, a closed node),
-// `drop_fn` of the sink is not called; else it may run a little after the call has returned.
+// `KOGGE_SINK_PATH` alone.
+//
+// What the sink lends is not used any more when the call returns. `drop_fn` of a `KOGGE_SINK_WRITER` has
+// run exactly once by then, whatever the status is, unless `sink` is NULL or has a wrong
+// `struct_size`: on the callback thread after the last piece, or on this one if no work began. If the
+// time is up while `write_fn` runs, or a file is written to, the call returns after that.
 //
 // The caller sees to it that:
 //
@@ -668,7 +678,11 @@ kogge_status kogge_fetch(kogge_node *node,
                          kogge_stream **stream_out,
                          kogge_error **error);
 
-// Starts to fetch as `kogge_fetch` does. Progress is in bytes.
+// Starts to fetch as `kogge_fetch` does. Progress is in bytes. If the start fails, nothing of the sink
+// is used, and `drop_fn` is not called. Else `drop_fn` of a `KOGGE_SINK_WRITER` runs exactly once on the
+// callback thread, after the last piece and before the operation ends; one that is cancelled ends
+// when the piece that `write_fn` has just got came back. A `write_fn` that never returns keeps the
+// operation running, and `kogge_node_close` from ending.
 //
 // The caller sees to it that:
 //
@@ -796,7 +810,8 @@ kogge_status kogge_log_query_open(kogge_node *node,
                                   kogge_error **error);
 
 // The next entries; `KOGGE_STATUS_END` after the last. What the log gained since the first call is not
-// seen.
+// seen. A query that few entries match takes long in a long log; if the time is up, a later call goes
+// on from where this one came. Calls at the same time take turns.
 //
 // The caller sees to it that:
 //
@@ -890,7 +905,9 @@ kogge_status kogge_log_waybill(kogge_node *node,
                                kogge_error **error);
 
 // Opens a node and waits until it answers, at most `timeout_ms`. Its data directory must not be in
-// use by another (`KOGGE_STATUS_BUSY`). Close it with `kogge_node_close`.
+// use by another (`KOGGE_STATUS_BUSY`). Close it with `kogge_node_close`. If the time is up before, what
+// was begun goes on to its end and is closed again, and the directory stays in use until then; who
+// has to know when uses `kogge_node_open_start`.
 //
 // The caller sees to it that:
 //
@@ -902,7 +919,9 @@ kogge_status kogge_node_open(const kogge_config *config,
                              kogge_error **error);
 
 // Starts to open a node. Until `kogge_node_open_finish` gives it, cancelling or freeing the operation
-// closes it again. One that was cancelled ends when its data directory is free again.
+// closes it again. One that was cancelled ends when its data directory is free again, and one that
+// failed after the last line of its log; of one that is freed nobody hears any more. Cancelling after
+// the end does nothing: finish it, and close the node.
 //
 // The caller sees to it that:
 //
@@ -923,10 +942,15 @@ kogge_status kogge_node_open_finish(kogge_op *op,
                                     kogge_node **node_out,
                                     kogge_error **error);
 
-// Closes a node: cancels what runs in it, tells all ends, stops its threads. Waits for that at most
-// `timeout_ms`; if the time is up before, closing goes on, and the call may be repeated. What was
-// got from the node stays to be freed, and says `KOGGE_STATUS_CLOSED`. From a callback of the node
-// it is `KOGGE_STATUS_WOULD_DEADLOCK`.
+// Closes a node: cancels what runs in it, tells all ends, stops its threads. When it is closed, no
+// callback runs any more, and its data directory is free. What was got from the node stays to be
+// freed, and says `KOGGE_STATUS_CLOSED`. From a callback of the node it is
+// `KOGGE_STATUS_WOULD_DEADLOCK`.
+//
+// Waits for the end at most `timeout_ms`: it does not come before callbacks and calls inside the node
+// have returned. With `KOGGE_STATUS_TIMED_OUT` closing goes on, other calls say
+// `KOGGE_STATUS_CLOSED`, and this one may be repeated, also by several threads, until it is
+// `KOGGE_STATUS_OK`; only then the handle is stale.
 //
 // The caller sees to it that:
 //
@@ -936,7 +960,9 @@ kogge_status kogge_node_close(kogge_node *node,
                               uint64_t timeout_ms,
                               kogge_error **error);
 
-// Starts to close a node; `kogge_op_finish` takes the result. The operation cannot be cancelled.
+// Starts to close a node; `kogge_op_finish` takes the result. The operation cannot be cancelled. The
+// node's handle is stale when it ends. `KOGGE_STATUS_CLOSED` if the node is being closed already;
+// `kogge_node_close` waits for that.
 //
 // The caller sees to it that:
 //
@@ -1020,7 +1046,8 @@ kogge_status kogge_node_query_json_finish(kogge_op *op,
 
 // Waits for the end of an operation, at most `timeout_ms`: `KOGGE_STATUS_OK` when it has ended, in
 // whatever way; `KOGGE_STATUS_TIMED_OUT` if not. The operation goes on either way.
-// `KOGGE_STATUS_WOULD_DEADLOCK` in a callback of the node that the operation closes.
+// `KOGGE_STATUS_WOULD_DEADLOCK` in a callback of its node, if the end waits for callbacks: of opening, of
+// closing, and of a fetch into a `KOGGE_SINK_WRITER`.
 KOGGE_API
 kogge_status kogge_op_wait(const kogge_op *op,
                            uint64_t timeout_ms);
@@ -1070,7 +1097,8 @@ kogge_status kogge_queue_new(kogge_queue **queue_out,
 
 // Waits for items, at most `timeout_ms` (0 does not wait), and takes at most `capacity` of them:
 // `KOGGE_STATUS_OK` with at least one; `KOGGE_STATUS_TIMED_OUT`; `KOGGE_STATUS_AGAIN` after
-// `kogge_queue_wake`; `KOGGE_STATUS_CLOSED` when the queue was freed. Several threads may wait.
+// `kogge_queue_wake`; `KOGGE_STATUS_CLOSED` when the queue was freed. Several threads may wait. In a
+// callback, do not wait here for an end that `kogge_op_wait` would refuse to wait for.
 //
 // The caller sees to it that:
 //
@@ -1200,7 +1228,8 @@ kogge_status kogge_stream_take_fd(kogge_stream *stream,
                                   int32_t *fd_out,
                                   kogge_error **error);
 
-// Frees a stream; what has not come yet is fetched on. Does nothing with NULL and stale handles.
+// Frees a stream; what has not come yet is fetched on. Calls that wait for its bytes return with
+// `KOGGE_STATUS_CLOSED`; operations that read it go on. Does nothing with NULL and stale handles.
 KOGGE_API
 void kogge_stream_free(kogge_stream *stream);
 

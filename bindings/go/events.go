@@ -23,7 +23,8 @@ type Event struct {
 	// Lost counts the events before this one that this reader was too slow for.
 	Lost uint64
 	Time time.Time
-	// Kind is listening, peer-admitted, peer-lost, committed, live, build or fault; a newer library
+	// Kind is listening, peer-admitted, peer-lost, committed, live, build, fault, or stopped (the node
+	// cannot go on, for the reason in its JSON; the last one before it is closed); a newer library
 	// may have more.
 	Kind string
 	// JSON is all of it: an object with the field event, which is the kind.

@@ -10,6 +10,7 @@ use crate::guard::call;
 use crate::handle;
 use crate::host::Host;
 use crate::input::{out, text};
+use crate::inside::Inside;
 use crate::node::build_id;
 use crate::op::{Op, Outcome};
 use crate::start::{buffer, finish, give_buffer, start};
@@ -20,12 +21,12 @@ use crate::types::{kogge_buffer, kogge_completion, kogge_error, kogge_node, kogg
 /// Longest wait for a build; it is over long before, one way or the other.
 const WAIT_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 
-async fn request(node: Node, spec: BuildSpec) -> Result<Arc<Vec<u8>>, Failure> {
+async fn request(node: Inside<Node>, spec: BuildSpec) -> Result<Arc<Vec<u8>>, Failure> {
     let status = node.request_build(spec).await?;
     Ok(Arc::new(json::build(&status).to_string().into_bytes()))
 }
 
-async fn wait(node: Node, id: BuildId) -> Result<Arc<Vec<u8>>, Failure> {
+async fn wait(node: Inside<Node>, id: BuildId) -> Result<Arc<Vec<u8>>, Failure> {
     if node.build(id).await?.is_none() {
         let message = format!("this node knows no build {id}");
         return Err(Failure::new(kogge_status::NotFound, message));

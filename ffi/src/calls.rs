@@ -1,8 +1,11 @@
 //! The callback thread of a node: the only one that calls into the host.
 //!
-//! Network threads never wait for the host; a callback that blocks delays only other callbacks.
+//! Network threads never wait for the host; a callback that blocks delays only other callbacks, and
+//! the ends of operations that wait for one of their own.
 
 use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
@@ -15,7 +18,6 @@ const LINES_MAX: usize = 1_024;
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Runs callbacks one after the other.
-#[derive(Default)]
 pub(crate) struct Calls {
     state: Mutex<State>,
     /// There is a job, or the end was asked for.
@@ -34,12 +36,31 @@ struct State {
 }
 
 impl Calls {
-    /// Runs `job` on the callback thread, after all that came before; on this thread if the system
-    /// refuses a thread or it has ended already.
-    pub(crate) fn run(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// The system's error if it refuses one.
+    pub(crate) fn start() -> io::Result<Arc<Self>> {
+        let this = Arc::new(Self {
+            state: Mutex::default(),
+            work: Condvar::new(),
+        });
+        let worker = this.clone();
+        let thread = thread::spawn("kogge-calls", move || worker.work())?;
+        {
+            let mut state = this.state();
+            state.id = Some(thread.thread().id());
+            state.thread = Some(thread);
+        }
+        Ok(this)
+    }
+
+    /// Runs `job` on the callback thread, after all that came before; on this thread if the other
+    /// has ended.
+    pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
         let mut state = self.state();
-        let can_run = !state.is_stopping && (state.thread.is_some() || self.start(&mut state));
-        if !can_run {
+        if state.is_stopping {
             drop(state);
             job();
             return;
@@ -67,20 +88,13 @@ impl Calls {
         });
     }
 
-    fn start(self: &Arc<Self>, state: &mut State) -> bool {
-        let this = self.clone();
-        let started = thread::spawn("kogge-calls", move || this.work());
-        state.thread = started.ok();
-        state.id = state.thread.as_ref().map(|it| it.thread().id());
-        state.thread.is_some()
-    }
-
     fn work(&self) {
         let mut state = self.state();
         loop {
             if let Some(job) = state.jobs.pop_front() {
                 drop(state);
-                job();
+                // A bug in one must not take the thread from the others.
+                let _ = catch_unwind(AssertUnwindSafe(job));
                 state = self.state();
             } else if state.is_stopping {
                 return;
@@ -91,6 +105,11 @@ impl Calls {
                     .unwrap_or_else(PoisonError::into_inner);
             }
         }
+    }
+
+    /// Callbacks that wait for the one that runs.
+    pub(crate) fn waiting(&self) -> usize {
+        self.state().jobs.len()
     }
 
     /// Whether this is the callback thread.
@@ -113,5 +132,33 @@ impl Calls {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn callbacks_run_in_order_on_one_thread_until_the_end_and_a_bug_ends_only_itself() {
+        let calls = Calls::start().unwrap();
+        let (told, seen) = mpsc::channel();
+        for number in 0..100 {
+            let (told, mine) = (told.clone(), calls.clone());
+            calls.run(move || {
+                assert_ne!(number, 50, "planted");
+                told.send((number, mine.is_here())).unwrap();
+            });
+        }
+        calls.stop();
+        let expected = (0..100).filter(|it| *it != 50).map(|it| (it, true));
+        assert_eq!(
+            seen.try_iter().collect::<Vec<_>>(),
+            expected.collect::<Vec<_>>()
+        );
+        calls.run(move || told.send((100, false)).unwrap());
+        assert_eq!(seen.try_recv(), Ok((100, false)));
     }
 }

@@ -342,7 +342,8 @@ pub unsafe extern "C" fn kogge_config_set_network(
 
 /// Sends the log of each node that is opened with this configuration to `log_fn`, up to `max_level`:
 /// 1 errors, 2 warnings, 3 info, 4 debug, 5 trace; 0 is nothing. `drop_fn` runs after the last line
-/// of the last node, or when the configuration is freed, whichever is later.
+/// of the last node, on its callback thread, or when the configuration is freed or gets another
+/// function, on the thread that does that, whichever is later.
 ///
 /// # Safety
 ///

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use async_channel::Receiver;
 use event_listener::Event;
 use kogge::Node;
+use kogge::node::clock::Clock;
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -80,16 +82,20 @@ struct Position {
 impl Hub {
     /// Begins to listen to a node.
     pub(crate) fn of(node: &Node) -> Arc<Self> {
-        let (this, events) = (Arc::new(Self::default()), node.events());
-        let (hub, clock) = (this.clone(), node.clone());
-        // Ends when the node stops: then it closes the channel.
-        node.spawn(async move {
-            while let Ok(event) = events.recv().await {
-                let json = serde_json::to_value(&event).unwrap_or_default();
-                hub.push(clock.wall().as_millis(), &json);
-            }
-        });
+        let this = Arc::new(Self::default());
+        // Holds nothing of the node, which would keep its files open.
+        node.spawn(this.clone().follow(node.events(), Clock::start()));
         this
+    }
+
+    /// Tells what comes, until the node stops, be it by itself: then it closes the channel. This waits
+    /// for nobody, so that it is never so far behind that the node drops an event.
+    async fn follow(self: Arc<Self>, events: Receiver<kogge::Event>, clock: Clock) {
+        while let Ok(event) = events.recv().await {
+            let json = serde_json::to_value(&event).unwrap_or_default();
+            self.push(clock.wall().as_millis(), &json);
+        }
+        self.close();
     }
 
     fn push(&self, time_ms: u64, json: &Value) {
@@ -187,7 +193,7 @@ impl Reader {
         let Some(told) = state.events.iter().find(wanted).cloned() else {
             (position.is_told, position.after) = (false, state.latest);
             if state.is_closed {
-                let message = "the node is closed; no event follows";
+                let message = "the node has stopped; no event follows";
                 return Err(Failure::new(kogge_status::End, message));
             }
             return Ok(None);
@@ -202,8 +208,9 @@ impl Reader {
     }
 }
 
-/// Subscribes to what happens in a node. The JSON of events has the shapes that the front end's
-/// `/api/events` has. Free the subscription with `kogge_events_free`.
+/// Subscribes to what happens in a node. Kinds are `listening`, `peer-admitted`, `peer-lost`,
+/// `committed`, `live`, `build`, `fault` and `stopped`; more may come. The JSON of events has the shapes
+/// that the front end's `/api/events` has. Free the subscription with `kogge_events_free`.
 ///
 /// # Safety
 ///
@@ -268,7 +275,8 @@ pub unsafe extern "C" fn kogge_events_open(
 
 /// Waits for the next event, at most `timeout_ms` (0 does not wait). `KOGGE_STATUS_AGAIN` with a
 /// timeout of 0, `KOGGE_STATUS_TIMED_OUT` with another, if there is none; `KOGGE_STATUS_END` when the
-/// node was closed and all were read. Free the event with `kogge_event_free`.
+/// node was closed or has stopped by itself, and all were read. One that stops by itself tells why in
+/// its last event, of kind `stopped` with a `reason`. Free the event with `kogge_event_free`.
 ///
 /// # Safety
 ///
@@ -419,6 +427,27 @@ mod tests {
         assert_eq!(next(&all), Some((13, 0)));
         assert_eq!(next(&few), Some((last, 1)));
         assert_eq!(next(&few), None);
+    }
+
+    #[test]
+    fn readers_hear_of_a_node_that_stops_by_itself_and_that_nothing_follows() {
+        let hub = Arc::new(Hub::default());
+        let (reader, queue) = (reader(&hub, &["stopped"]), Arc::new(Queue::default()));
+        reader.position().attached = Some((queue.clone(), 5));
+        let (node, events) = async_channel::bounded(4);
+        let reason = "the disk is gone".to_owned();
+        node.try_send(kogge::Event::Live).unwrap();
+        node.try_send(kogge::Event::Stopped { reason }).unwrap();
+        drop(node);
+        futures_lite::future::block_on(hub.follow(events, Clock::start()));
+        let items = vec![Item::Events { tag: 5 }];
+        let told = queue.next(9, thread::deadline(0));
+        assert_eq!(told, crate::queue::Next::Items(items));
+        let last = reader.next().unwrap().map(|it| it.told.json.clone());
+        let expected = r#"{"event":"stopped","reason":"the disk is gone"}"#;
+        assert_eq!(last.as_deref(), Some(expected));
+        let end = reader.next().err().map(|it| it.status);
+        assert_eq!(end, Some(kogge_status::End));
     }
 
     #[test]

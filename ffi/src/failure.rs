@@ -48,6 +48,11 @@ impl Failure {
         Self::new(kogge_status::Closed, "the node is closed")
     }
 
+    /// The node has stopped by itself.
+    pub(crate) fn stopped(reason: &str) -> Self {
+        Self::new(kogge_status::Closed, format!("the node stopped: {reason}"))
+    }
+
     pub(crate) fn timed_out() -> Self {
         Self::new(kogge_status::TimedOut, "the time is up")
     }

@@ -2,26 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use event_listener::Event;
 use futures_lite::{FutureExt as _, future};
-use kogge::{Config, Network, Node};
+use kogge::{Artifact, Config, Network, Node};
 use tracing::Dispatch;
 
 use crate::calls::Calls;
 use crate::events::Hub;
 use crate::failure::Failure;
 use crate::handle;
+use crate::inside::{Inside, Visit};
 use crate::lines::{Lines, Sink};
 use crate::object::Object;
 use crate::op::{Notice, Op, Outcome};
 use crate::status::kogge_status;
-use crate::stream::Stream;
 use crate::thread::{self, Deadline};
 
-/// Most operations that run in a node at once; more are refused with `KOGGE_STATUS_BUSY`.
+/// Most operations of a node that run, or whose callbacks wait; more are refused with
+/// `KOGGE_STATUS_BUSY`. As many streams may be open.
 const OPS_MAX: usize = 65_536;
 
 /// A node that is open.
@@ -41,10 +42,11 @@ pub(crate) struct Host {
 #[derive(Default)]
 struct Work {
     ops: BTreeMap<u64, Weak<Op>>,
-    streams: Vec<Weak<Stream>>,
-    started: u64,
-    /// Calls of the host that wait inside.
-    waiting: usize,
+    streams: BTreeMap<u64, Artifact>,
+    /// Operations and streams so far.
+    begun: u64,
+    /// Calls of the host that are inside.
+    visits: usize,
     is_closing: bool,
     /// The end of closing, for who comes second.
     close: Option<Arc<Op>>,
@@ -64,20 +66,18 @@ impl Host {
     ///
     /// `Io` if the system refuses a thread.
     pub(crate) fn open(op: &Arc<Op>, settings: Settings, notice: Notice) -> Result<(), Failure> {
-        let (ending, calls) = (op.clone(), Arc::new(Calls::default()));
+        let calls = Calls::start()?;
+        op.end_after(&calls);
+        let (op, mine) = (op.clone(), calls.clone());
         let work = move || {
-            let opened = std::panic::catch_unwind(AssertUnwindSafe(|| {
-                Self::start(&ending, settings, calls.clone())
-            }));
-            let opened = opened.unwrap_or_else(|_| Err(Failure::panic()));
-            let failed = opened.is_err();
-            ending.end(opened.map(Outcome::Node));
-            notice.tell(&ending, &calls);
-            if failed {
-                calls.stop();
+            let start = || Self::start(&op, settings, mine.clone());
+            let opened = catch_unwind(AssertUnwindSafe(start));
+            match opened.unwrap_or_else(|_| Err(Failure::panic())) {
+                Ok(host) => host.opened(op, notice),
+                Err(failure) => op.end_with(notice, &mine, Err(failure)),
             }
         };
-        thread::spawn("kogge-open", work)?;
+        thread::spawn("kogge-open", work).inspect_err(|_| calls.stop())?;
         Ok(())
     }
 
@@ -109,7 +109,18 @@ impl Host {
         }))
     }
 
-    /// Starts `work` on the node's threads as a new operation, and gives its handle.
+    /// Tells that it is open. Who closes it at once waits until that was told.
+    fn opened(self: Arc<Self>, op: Arc<Op>, notice: Notice) {
+        let mut ending = Ending {
+            running: self.place(&op, &mut self.work()),
+            notice: Some(notice),
+            op,
+        };
+        ending.end(Ok(Outcome::Node(self)));
+    }
+
+    /// Starts the work that `begin` makes on the node's threads, as the operation `op`, and gives its
+    /// handle. `begin` is called only if nothing can fail any more.
     ///
     /// # Errors
     ///
@@ -118,18 +129,16 @@ impl Host {
         self: &Arc<Self>,
         notice: Notice,
         op: Arc<Op>,
-        work: F,
+        begin: impl FnOnce(&Arc<Op>) -> F,
     ) -> Result<*mut c_void, Failure>
     where
         F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
     {
-        let running = Running {
-            number: self.enter(&op)?,
-            host: self.clone(),
-        };
+        let running = self.enter(&op)?;
         let node = self.node()?;
         let handle = handle::put(Object::Op(op.clone()))?;
         op.set_handle(handle);
+        let work = begin(&op);
         let mut ending = Ending {
             op,
             notice: Some(notice),
@@ -144,6 +153,8 @@ impl Host {
             };
             // Who cancelled before the work was done hears of that, not of a result.
             let result = future::or(cancelled, work).await;
+            ending.op.released().await;
+            let result = result.map_err(|it| ending.running.host.explain(it));
             ending.end(result);
         });
         Ok(handle)
@@ -155,60 +166,74 @@ impl Host {
     ///
     /// That of `work`; `TimedOut` if it is not done by `deadline`, `Closed` if the node closes.
     pub(crate) fn wait<T>(
-        &self,
+        self: &Arc<Self>,
         deadline: Deadline,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        struct Waiting<'a>(&'a Host);
-        impl Drop for Waiting<'_> {
-            fn drop(&mut self) {
-                self.0.work().waiting -= 1;
-                self.0.idle.notify_all();
-            }
-        }
-        {
-            let mut work = self.work();
-            if work.is_closing {
-                return Err(Failure::closed());
-            }
-            work.waiting += 1;
-        }
-        let _waiting = Waiting(self);
+        let _visit = Visit::begin(self)?;
         let work = future::or(work, async {
             self.closed().await;
             Err(Failure::closed())
         });
-        thread::block_on(&self.dispatch, deadline, work)
-            .unwrap_or_else(|| Err(Failure::timed_out()))
+        let done = thread::block_on(&self.dispatch, deadline, work);
+        let done = done.unwrap_or_else(|| Err(Failure::timed_out()));
+        done.map_err(|it| self.explain(it))
     }
 
     /// The node.
     ///
     /// # Errors
     ///
-    /// `Closed` if it is closed.
-    pub(crate) fn node(&self) -> Result<Node, Failure> {
-        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
-        node.clone().ok_or_else(Failure::closed)
+    /// `Closed` if it is closed, is closing, or has stopped.
+    pub(crate) fn node(self: &Arc<Self>) -> Result<Inside<Node>, Failure> {
+        let visit = Visit::begin(self)?;
+        let node = self.held().clone().ok_or_else(Failure::closed)?;
+        if let Some(reason) = node.failure() {
+            return Err(Failure::stopped(&reason));
+        }
+        Ok(Inside::new(node, visit))
     }
 
-    /// Has `stream` closed with the node.
+    /// Keeps the artifact of a stream open until it is forgotten, or the node closes.
     ///
     /// # Errors
     ///
     /// `Closed` if the node is closing; `Busy` if there are too many.
-    pub(crate) fn keep(&self, stream: &Arc<Stream>) -> Result<(), Failure> {
+    pub(crate) fn keep(&self, artifact: Artifact) -> Result<u64, Failure> {
         let mut work = self.work();
         if work.is_closing {
             return Err(Failure::closed());
         }
-        work.streams.retain(|it| it.strong_count() != 0);
         if OPS_MAX <= work.streams.len() {
             let message = format!("{OPS_MAX} streams are open; free some");
             return Err(Failure::new(kogge_status::Busy, message));
         }
-        work.streams.push(Arc::downgrade(stream));
-        Ok(())
+        work.begun += 1;
+        let number = work.begun;
+        work.streams.insert(number, artifact);
+        Ok(number)
+    }
+
+    /// The artifact of a stream.
+    ///
+    /// # Errors
+    ///
+    /// `Closed` if it was forgotten, or the node closes.
+    pub(crate) fn kept(self: &Arc<Self>, number: u64) -> Result<Inside<Artifact>, Failure> {
+        let visit = Visit::begin(self)?;
+        let artifact = self.work().streams.get(&number).cloned();
+        Ok(Inside::new(artifact.ok_or_else(Failure::closed)?, visit))
+    }
+
+    /// Drops the artifact of a stream. If the node is closing, that waits for it or has done it.
+    pub(crate) fn forget(&self, number: u64) {
+        let artifact = {
+            let mut work = self.work();
+            work.visits += 1;
+            work.streams.remove(&number)
+        };
+        drop(artifact);
+        self.go();
     }
 
     /// Whether calls are still taken.
@@ -223,6 +248,30 @@ impl Host {
         Ok(())
     }
 
+    /// One more call is inside; [`Host::go`] must follow.
+    pub(crate) fn come(&self) -> Result<(), Failure> {
+        let mut work = self.work();
+        if work.is_closing {
+            return Err(Failure::closed());
+        }
+        work.visits += 1;
+        Ok(())
+    }
+
+    pub(crate) fn go(&self) {
+        self.work().visits -= 1;
+        self.idle.notify_all();
+    }
+
+    /// Says why calls fail, if the node has stopped by itself.
+    fn explain(&self, failure: Failure) -> Failure {
+        if failure.status != kogge_status::Closed || self.work().is_closing {
+            return failure;
+        }
+        let reason = self.held().as_ref().and_then(Node::failure);
+        reason.map_or(failure, |it| Failure::stopped(&it))
+    }
+
     async fn closed(&self) {
         loop {
             let closing = self.closing.listen();
@@ -233,32 +282,39 @@ impl Host {
         }
     }
 
-    fn enter(&self, op: &Arc<Op>) -> Result<u64, Failure> {
+    fn enter(self: &Arc<Self>, op: &Arc<Op>) -> Result<Running, Failure> {
         let mut work = self.work();
         if work.is_closing {
             return Err(Failure::closed());
         }
-        if OPS_MAX <= work.ops.len() {
-            let message = format!("{OPS_MAX} operations run in this node; wait for some");
+        if OPS_MAX <= work.ops.len() + self.calls.waiting() {
+            let message =
+                format!("{OPS_MAX} operations of this node run or wait to be told; let some end");
             return Err(Failure::new(kogge_status::Busy, message));
         }
-        work.started += 1;
-        let number = work.started;
-        work.ops.insert(number, Arc::downgrade(op));
-        Ok(number)
+        Ok(self.place(op, &mut work))
     }
 
-    /// Closes the node, whose handle is `handle`, on a thread of its own, as the operation `op`. If
-    /// it is being closed already, gives the operation that does it.
+    fn place(self: &Arc<Self>, op: &Arc<Op>, work: &mut Work) -> Running {
+        work.begun += 1;
+        work.ops.insert(work.begun, Arc::downgrade(op));
+        Running {
+            host: self.clone(),
+            number: work.begun,
+        }
+    }
+
+    /// Closes the node on a thread of its own, as the operation `op`; its handle `stale` is taken back
+    /// before the end is told. If the node is being closed already, gives the operation that does it.
     ///
     /// # Errors
     ///
     /// `Io` if the system refuses a thread; the node stays open.
     pub(crate) fn close(
         self: &Arc<Self>,
-        handle: *mut c_void,
+        stale: Option<*mut c_void>,
         op: &Arc<Op>,
-        mut notice: Notice,
+        notice: Notice,
     ) -> Result<Option<Arc<Op>>, Failure> {
         {
             let mut work = self.work();
@@ -267,33 +323,30 @@ impl Host {
             }
             (work.is_closing, work.close) = (true, Some(op.clone()));
         }
-        // Who is called back is called on that thread, after the end.
-        if notice.done_fn.is_none() {
-            op.end_after(&self.calls);
-        }
-        let (this, ending, handle) = (self.clone(), op.clone(), handle.addr());
+        op.end_after(&self.calls);
+        let (this, ending, stale) = (self.clone(), op.clone(), stale.map(<*mut c_void>::addr));
         let close = move || {
-            this.finish();
-            drop(handle::take::<Arc<Self>>(std::ptr::without_provenance(
-                handle,
-            )));
-            // Who only waits may unload the library or exit when it hears of the end: then no
-            // callback may be on its way. Who is called back hears of it in the last callback.
-            notice.release_unless_called(&this.calls);
-            if notice.done_fn.is_none() {
-                this.calls.stop();
+            let finished = catch_unwind(AssertUnwindSafe(|| this.finish()));
+            if let Some(stale) = stale {
+                drop(handle::take::<Arc<Self>>(std::ptr::without_provenance(
+                    stale,
+                )));
             }
             let calls = this.calls.clone();
             drop(this);
-            ending.end(Ok(Outcome::Nothing));
-            notice.tell(&ending, &calls);
-            calls.stop();
+            let result = finished.map(|()| Outcome::Nothing);
+            ending.end_with(notice, &calls, result.map_err(|_| Failure::panic()));
         };
         let started = thread::spawn("kogge-close", close);
         started.map(|_| None).map_err(|error| {
-            let mut work = self.work();
-            (work.is_closing, work.close) = (false, None);
-            error.into()
+            let failure = Failure::from(error);
+            {
+                let mut work = self.work();
+                (work.is_closing, work.close) = (false, None);
+            }
+            // For who came second meanwhile.
+            op.end(Err(failure.clone()));
+            failure
         })
     }
 
@@ -304,29 +357,22 @@ impl Host {
         drop(ops);
         self.closing.notify(usize::MAX);
         let mut work = self.work();
-        while !work.ops.is_empty() || work.waiting != 0 {
+        while !work.ops.is_empty() || work.visits != 0 {
             work = self.idle.wait(work).unwrap_or_else(PoisonError::into_inner);
         }
         let streams = std::mem::take(&mut work.streams);
         drop(work);
-        streams
-            .iter()
-            .filter_map(Weak::upgrade)
-            .for_each(|it| it.close());
-        self.shut_down();
+        drop(streams);
+        let node = self.held().take();
+        if let Some(node) = node {
+            let _ = thread::block_on(&self.dispatch, None, node.shutdown());
+        }
         self.hub.close();
         self.lines.close();
     }
 
-    fn shut_down(&self) {
-        let node = self
-            .node
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(node) = node {
-            let _ = thread::block_on(&self.dispatch, None, node.shutdown());
-        }
+    fn held(&self) -> MutexGuard<'_, Option<Node>> {
+        self.node.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn work(&self) -> MutexGuard<'_, Work> {
@@ -337,11 +383,7 @@ impl Host {
 impl Drop for Host {
     /// A node that was opened, and then not wanted: its operation was freed without being finished.
     fn drop(&mut self) {
-        let node = self
-            .node
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let node = self.held().take();
         let Some(node) = node else { return };
         let (dispatch, lines) = (self.dispatch.clone(), self.lines.clone());
         let calls = self.calls.clone();

@@ -9,6 +9,7 @@ use crate::guard::call;
 use crate::handle;
 use crate::host::Host;
 use crate::input::{out, text};
+use crate::inside::Inside;
 use crate::op::{Op, Outcome};
 use crate::start::{finish, start};
 use crate::status::kogge_status;
@@ -41,7 +42,8 @@ pub unsafe extern "C" fn kogge_store_stat(
         let target = out("stored_out", stored_out)?;
         // SAFETY: as the caller promises.
         let digest: Digest = unsafe { text("digest", digest)? }.parse()?;
-        let found = find(&host.node()?, &digest)?;
+        let node = host.node()?;
+        let found = find(&node, &digest)?;
         let stored = kogge_stored {
             blake3: found.blake3.0,
             sha256: found.sha256.0,
@@ -114,10 +116,10 @@ pub unsafe extern "C" fn kogge_store_pin_start(
 ///
 /// `digest` is as its type says.
 unsafe fn pinning(
-    host: &Host,
+    host: &Arc<Host>,
     digest: kogge_str,
     pinned: u8,
-) -> Result<(Node, Blake3, bool), Failure> {
+) -> Result<(Inside<Node>, Blake3, bool), Failure> {
     // SAFETY: as the caller promises.
     let digest: Digest = unsafe { text("digest", digest)? }.parse()?;
     let node = host.node()?;

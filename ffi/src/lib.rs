@@ -16,11 +16,17 @@
 //! * **Exactly one completion** follows a start that succeeded, none one that failed (then `drop_fn` is
 //!   not called either). The operation has ended when it is told. Cancelling is remembered.
 //! * **Callbacks** run on one thread per node, one after the other, never on one that the node works
-//!   on. They may call everything but `kogge_node_close`.
+//!   on. They may call everything but `kogge_node_close`, and what would wait for the callback thread
+//!   itself (`KOGGE_STATUS_WOULD_DEADLOCK`). One that does not return holds up the other callbacks, the
+//!   fetch whose bytes it takes, and the end of closing, nothing else.
+//! * **What is lent comes back**: a sink's `user_data` is released before a fetch that was started ends,
+//!   and when a fetch that waits returns, whatever came of it.
+//! * **Texts are UTF-8**, paths too.
 //! * **Structs** from the caller begin with `struct_size`: missing fields count as zero, unknown ones
 //!   must be zero.
 //! * Nothing is global: two nodes in one process are independent. Nothing reads the environment unless
-//!   the configuration says so, nothing prints, no signal is handled or changed.
+//!   the configuration says so, nothing prints, no signal is handled or changed: the library's threads
+//!   block all but those that a thread brings upon itself (`SIGSEGV` and its kin) and `SIGPROF`.
 //!
 //! Numbers and names, once released, are for ever. `include/kogge.h` is generated from this crate.
 
@@ -34,6 +40,7 @@ pub mod log;
 pub mod node;
 pub mod operation;
 pub mod rows;
+pub mod sink;
 pub mod status;
 pub mod stream;
 pub mod types;
@@ -46,6 +53,7 @@ mod guard;
 mod handle;
 mod host;
 mod input;
+mod inside;
 #[cfg(test)]
 mod layout;
 mod lines;
@@ -54,6 +62,7 @@ mod op;
 mod proof;
 mod queue;
 mod start;
+mod tether;
 mod thread;
 
 pub use builds::*;
@@ -66,6 +75,7 @@ pub use log::*;
 pub use node::*;
 pub use operation::*;
 pub use rows::*;
+pub use sink::*;
 pub use status::*;
 pub use stream::*;
 pub use types::*;

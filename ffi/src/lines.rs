@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn lines_up_to_the_level_come_in_order_and_none_after_the_end() {
         let kept: Mutex<Vec<(i32, String)>> = Mutex::default();
-        let calls = Arc::new(Calls::default());
+        let calls = Calls::start().unwrap();
         let sink = Sink {
             log_fn: Some(keep),
             release: Release {

@@ -1,8 +1,9 @@
 //! The transparency log: entries, queries, proofs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kogge::{Log, Query, Row, What};
+use async_channel::{Receiver, Sender};
+use kogge::{Log, Node, Query, Row, What};
 
 use crate::failure::Failure;
 use crate::guard::{call, value};
@@ -20,10 +21,17 @@ use crate::types::{
     kogge_rows, kogge_str,
 };
 
-/// A query, and where it stands.
+/// A query of a node.
 pub(crate) struct Cursor {
     host: Arc<Host>,
+    search: Search,
+}
+
+/// A query, and where it stands.
+struct Search {
     state: Mutex<Asking>,
+    /// Holds one turn: who searches takes it out.
+    turn: (Sender<()>, Receiver<()>),
 }
 
 struct Asking {
@@ -31,17 +39,36 @@ struct Asking {
     is_over: bool,
 }
 
-impl Cursor {
-    /// The next entries; `None` after the last.
+impl Search {
+    fn new(query: Query) -> Self {
+        let turn = async_channel::bounded(1);
+        let _ = turn.0.try_send(());
+        let state = Mutex::new(Asking {
+            query,
+            is_over: false,
+        });
+        Self { state, turn }
+    }
+
+    /// The next entries; `None` after the last. Dropping the future loses no more than the page that
+    /// is being read.
     ///
     /// # Errors
     ///
     /// `Closed` if the node is closed, or what the store says.
-    fn next(&self) -> Result<Option<Arc<Rows>>, Failure> {
-        let log = self.host.node()?.log();
-        let mut asking = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        while !asking.is_over {
-            let page = log.find(&asking.query)?;
+    async fn next(&self, node: &Node) -> Result<Option<Arc<Rows>>, Failure> {
+        struct Turn<'a>(&'a Sender<()>);
+        impl Drop for Turn<'_> {
+            fn drop(&mut self) {
+                let _ = self.0.try_send(());
+            }
+        }
+        // Two searches at a time would find the same entries.
+        let _ = self.turn.1.recv().await;
+        let _turn = Turn(&self.turn.0);
+        while let Some(query) = self.rest() {
+            let page = node.find(query).await?;
+            let mut asking = self.asking();
             match page.next {
                 Some(next) => asking.query.after = Some(next),
                 None => asking.is_over = true,
@@ -53,11 +80,20 @@ impl Cursor {
         Ok(None)
     }
 
+    /// The query from here on; `None` after the last entry.
+    fn rest(&self) -> Option<Query> {
+        let asking = self.asking();
+        (!asking.is_over).then(|| asking.query.clone())
+    }
+
     /// What to pass as `after=` to go on from here; empty after the last.
     fn token(&self) -> String {
-        let asking = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let after = asking.query.after.filter(|_| !asking.is_over);
+        let after = self.rest().and_then(|it| it.after);
         after.map_or_else(String::new, |it| it.to_string())
+    }
+
+    fn asking(&self) -> MutexGuard<'_, Asking> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -132,7 +168,8 @@ pub unsafe extern "C" fn kogge_resolve(
         let target = out("rows_out", rows_out)?;
         // SAFETY: as the caller promises.
         let name = unsafe { Name::of(&structure("name", name)?)? };
-        let rows = name.rows(&host.node()?.log())?;
+        let node = host.node()?;
+        let rows = name.rows(&node.log())?;
         // SAFETY: checked not to be NULL; as the caller promises.
         unsafe { give_rows(target, Some(rows)) }
     };
@@ -162,11 +199,8 @@ pub unsafe extern "C" fn kogge_log_query_open(
         host.check_open()?;
         // SAFETY: as the caller promises.
         let query: Query = unsafe { text("query", query)? }.parse()?;
-        let state = Mutex::new(Asking {
-            query,
-            is_over: false,
-        });
-        let handle = handle::put(Object::Cursor(Arc::new(Cursor { host, state })))?;
+        let search = Search::new(query);
+        let handle = handle::put(Object::Cursor(Arc::new(Cursor { host, search })))?;
         // SAFETY: checked not to be NULL; as the caller promises.
         unsafe { target.write(handle.cast()) };
         Ok(())
@@ -176,7 +210,8 @@ pub unsafe extern "C" fn kogge_log_query_open(
 }
 
 /// The next entries; `KOGGE_STATUS_END` after the last. What the log gained since the first call is not
-/// seen.
+/// seen. A query that few entries match takes long in a long log; if the time is up, a later call goes
+/// on from where this one came. Calls at the same time take turns.
 ///
 /// # Safety
 ///
@@ -191,8 +226,10 @@ pub unsafe extern "C" fn kogge_cursor_next(
     let body = || {
         let cursor = handle::get::<Arc<Cursor>>(cursor.cast())?;
         let target = out("rows_out", rows_out)?;
-        let next = async { cursor.next() };
-        let rows = cursor.host.wait(thread::deadline(timeout_ms), next)?;
+        let node = cursor.host.node()?;
+        let rows = cursor
+            .host
+            .wait(thread::deadline(timeout_ms), cursor.search.next(&node))?;
         // SAFETY: checked not to be NULL; as the caller promises.
         unsafe { give_rows(target, rows) }
     };
@@ -214,8 +251,8 @@ pub unsafe extern "C" fn kogge_cursor_next_start(
 ) -> kogge_status {
     let body = || {
         let cursor = handle::get::<Arc<Cursor>>(cursor.cast())?;
-        let host = cursor.host.clone();
-        let work = |_: &Arc<Op>| async move { Ok(Outcome::Rows(cursor.next()?)) };
+        let (host, node) = (cursor.host.clone(), cursor.host.node()?);
+        let work = |_: &Arc<Op>| async move { Ok(Outcome::Rows(cursor.search.next(&node).await?)) };
         // SAFETY: as the caller promises.
         unsafe { start(&host, completion, op_out, work) }
     };
@@ -260,7 +297,7 @@ pub unsafe extern "C" fn kogge_cursor_take_token(
         let cursor = handle::get::<Arc<Cursor>>(cursor.cast())?;
         let target = out("token_out", token_out)?;
         // SAFETY: checked not to be NULL; as the caller promises.
-        unsafe { give_buffer(target, Arc::new(cursor.token().into_bytes())) }
+        unsafe { give_buffer(target, Arc::new(cursor.search.token().into_bytes())) }
     };
     // SAFETY: as the caller promises.
     unsafe { call(error, body) }
@@ -286,7 +323,8 @@ unsafe fn document(
     let body = || {
         let host = handle::get::<Arc<Host>>(node.cast())?;
         let target = out("the output", target)?;
-        let bytes = read(&host.node()?.log())?;
+        let node = host.node()?;
+        let bytes = read(&node.log())?;
         // SAFETY: checked not to be NULL; as the caller promises.
         unsafe { give_buffer(target, Arc::new(bytes)) }
     };
@@ -372,7 +410,29 @@ pub unsafe extern "C" fn kogge_log_waybill(
 
 #[cfg(test)]
 mod tests {
+    use futures_lite::future;
+
     use super::*;
+
+    #[test]
+    fn a_search_runs_on_the_pool_of_the_node() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = kogge::Config::new(folder.path());
+        config.listen.clear();
+        let network = kogge::Network::StoredOrSolo;
+        let start = async { Ok::<_, Failure>(Node::start(config, network).await?) };
+        let node = future::block_on(start).unwrap();
+        let search = Search::new("limit=1".parse().unwrap());
+        // Forgotten in the middle, be it that it waits for its turn or for the pool.
+        drop(future::block_on(future::poll_once(search.next(&node))));
+        assert!(future::block_on(search.next(&node)).unwrap().is_none());
+
+        let search = Search::new("limit=1".parse().unwrap());
+        future::block_on(node.shutdown());
+        // The store is still there, the pool is not.
+        let closed = future::block_on(search.next(&node)).err();
+        assert_eq!(closed.map(|it| it.status), Some(kogge_status::Closed));
+    }
 
     #[test]
     fn a_file_is_named_in_full_or_by_its_last_part() {

@@ -21,7 +21,9 @@ use crate::types::{
 };
 
 /// Opens a node and waits until it answers, at most `timeout_ms`. Its data directory must not be in
-/// use by another (`KOGGE_STATUS_BUSY`). Close it with `kogge_node_close`.
+/// use by another (`KOGGE_STATUS_BUSY`). Close it with `kogge_node_close`. If the time is up before, what
+/// was begun goes on to its end and is closed again, and the directory stays in use until then; who
+/// has to know when uses `kogge_node_open_start`.
 ///
 /// # Safety
 ///
@@ -50,7 +52,9 @@ pub unsafe extern "C" fn kogge_node_open(
 }
 
 /// Starts to open a node. Until `kogge_node_open_finish` gives it, cancelling or freeing the operation
-/// closes it again. One that was cancelled ends when its data directory is free again.
+/// closes it again. One that was cancelled ends when its data directory is free again, and one that
+/// failed after the last line of its log; of one that is freed nobody hears any more. Cancelling after
+/// the end does nothing: finish it, and close the node.
 ///
 /// # Safety
 ///
@@ -136,10 +140,15 @@ unsafe fn give_node(op: &Op, target: *mut *mut kogge_node) -> Result<(), Failure
     Ok(())
 }
 
-/// Closes a node: cancels what runs in it, tells all ends, stops its threads. Waits for that at most
-/// `timeout_ms`; if the time is up before, closing goes on, and the call may be repeated. What was
-/// got from the node stays to be freed, and says `KOGGE_STATUS_CLOSED`. From a callback of the node
-/// it is `KOGGE_STATUS_WOULD_DEADLOCK`.
+/// Closes a node: cancels what runs in it, tells all ends, stops its threads. When it is closed, no
+/// callback runs any more, and its data directory is free. What was got from the node stays to be
+/// freed, and says `KOGGE_STATUS_CLOSED`. From a callback of the node it is
+/// `KOGGE_STATUS_WOULD_DEADLOCK`.
+///
+/// Waits for the end at most `timeout_ms`: it does not come before callbacks and calls inside the node
+/// have returned. With `KOGGE_STATUS_TIMED_OUT` closing goes on, other calls say
+/// `KOGGE_STATUS_CLOSED`, and this one may be repeated, also by several threads, until it is
+/// `KOGGE_STATUS_OK`; only then the handle is stale.
 ///
 /// # Safety
 ///
@@ -158,20 +167,27 @@ pub unsafe extern "C" fn kogge_node_close(
             return Err(Failure::new(kogge_status::WouldDeadlock, message));
         }
         let op = Arc::new(Op::default());
-        let first = host.close(node.cast(), &op, Notice::default())?;
+        let first = host.close(None, &op, Notice::default())?;
         drop(host);
-        if first.unwrap_or(op).wait(thread::deadline(timeout_ms)) {
-            return Ok(());
+        let op = first.unwrap_or(op);
+        if !op.wait(thread::deadline(timeout_ms)) {
+            let message =
+                "the node is not closed yet: a callback or a call of the host has not returned";
+            return Err(Failure::new(kogge_status::TimedOut, message));
         }
-        let message =
-            "the node is not closed yet: a callback or a call of the host has not returned";
-        Err(Failure::new(kogge_status::TimedOut, message))
+        if op.status() != kogge_status::Ok {
+            return op.finish(Ok).map(drop);
+        }
+        drop(handle::take::<Arc<Host>>(node.cast()));
+        Ok(())
     };
     // SAFETY: as the caller promises.
     unsafe { call(error, body) }
 }
 
-/// Starts to close a node; `kogge_op_finish` takes the result. The operation cannot be cancelled.
+/// Starts to close a node; `kogge_op_finish` takes the result. The operation cannot be cancelled. The
+/// node's handle is stale when it ends. `KOGGE_STATUS_CLOSED` if the node is being closed already;
+/// `kogge_node_close` waits for that.
 ///
 /// # Safety
 ///
@@ -190,7 +206,7 @@ pub unsafe extern "C" fn kogge_node_close_start(
         // SAFETY: as the caller promises.
         let told = unsafe { told(completion)? };
         let (op, handle) = told.op;
-        let first = host.close(node.cast(), &op, told.notice);
+        let first = host.close(Some(node.cast()), &op, told.notice);
         if !matches!(first, Ok(None)) {
             drop(handle::take::<Arc<Op>>(handle));
             return first.and(Err(Failure::closed()));
@@ -241,9 +257,8 @@ pub unsafe extern "C" fn kogge_node_live(
     let body = || {
         let host = handle::get::<Arc<Host>>(node.cast())?;
         let node = host.node()?;
-        host.wait(thread::deadline(timeout_ms), async {
-            Ok(node.live().await?)
-        })
+        let live = async { Ok(node.live().await?) };
+        host.wait(thread::deadline(timeout_ms), live)
     };
     // SAFETY: as the caller promises.
     unsafe { call(error, body) }

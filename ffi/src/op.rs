@@ -13,6 +13,7 @@ use crate::host::Host;
 use crate::queue::Place;
 use crate::rows::Rows;
 use crate::status::kogge_status;
+use crate::tether::Released;
 use crate::thread::{self, Deadline};
 use crate::types::{kogge_done_fn, kogge_drop_fn};
 
@@ -38,8 +39,10 @@ pub(crate) struct Op {
     progress: Mutex<Option<Progress>>,
     /// Its handle, for who is told of its end.
     handle: AtomicUsize,
-    /// The callback thread that ends before it does.
+    /// The callback thread that its end waits for.
     ends_after: OnceLock<Weak<Calls>>,
+    /// What must be over before it ends.
+    held: OnceLock<Released>,
 }
 
 #[derive(Default)]
@@ -59,7 +62,19 @@ impl Op {
         self.handle.load(Ordering::SeqCst)
     }
 
-    /// It will not end before the thread of `calls` has.
+    /// It will not end before what holds it has let go.
+    pub(crate) fn hold(&self, held: Released) {
+        let _ = self.held.set(held);
+    }
+
+    /// Waits until nothing holds it any more.
+    pub(crate) async fn released(&self) {
+        if let Some(held) = self.held.get() {
+            held.wait().await;
+        }
+    }
+
+    /// It will not end before callbacks have returned that run on the thread of `calls`.
     pub(crate) fn end_after(&self, calls: &Arc<Calls>) {
         let _ = self.ends_after.set(Arc::downgrade(calls));
     }
@@ -87,6 +102,24 @@ impl Op {
         self.measure(move || (done, total));
         self.ended.notify_all();
         true
+    }
+
+    /// Ends it as the last operation of a node, after which no callback runs, and tells of it.
+    pub(crate) fn end_with(
+        self: &Arc<Self>,
+        mut notice: Notice,
+        calls: &Calls,
+        result: Result<Outcome, Failure>,
+    ) {
+        // Who only waits may unload the library or exit when it hears of the end: then no callback may
+        // be on its way. Who is called back hears of it in the last callback.
+        if notice.done_fn.is_none() {
+            notice.release(calls);
+            calls.stop();
+        }
+        self.end(result);
+        notice.tell(self, calls);
+        calls.stop();
     }
 
     /// How it ended; `Again` while it runs.
@@ -218,11 +251,8 @@ impl Default for Notice {
 }
 
 impl Notice {
-    /// Releases what the host lent before the end is told, if nobody is called back then.
-    pub(crate) fn release_unless_called(&mut self, calls: &Arc<Calls>) {
-        if self.done_fn.is_some() {
-            return;
-        }
+    /// Releases what the host lent, before the end is told.
+    pub(crate) fn release(&mut self, calls: &Calls) {
         let release = Release {
             user_data: self.user_data,
             drop_fn: self.drop_fn.take(),
@@ -233,7 +263,7 @@ impl Notice {
     }
 
     /// Tells of the end of `op`, once.
-    pub(crate) fn tell(self, op: &Arc<Op>, calls: &Arc<Calls>) {
+    pub(crate) fn tell(self, op: &Op, calls: &Calls) {
         let (handle, status) = (op.handle(), op.status());
         if let Some(place) = self.place {
             place.take(handle, status);
@@ -305,7 +335,7 @@ mod tests {
         let (drops, queue) = (AtomicUsize::new(0), Arc::new(Queue::default()));
         drop(notice(&drops, &queue));
         assert_eq!(drops.load(Ordering::SeqCst), 0);
-        let (op, calls) = (Arc::new(Op::default()), Arc::new(Calls::default()));
+        let (op, calls) = (Op::default(), Calls::start().unwrap());
         op.end(Ok(Outcome::Nothing));
         notice(&drops, &queue).tell(&op, &calls);
         calls.stop();

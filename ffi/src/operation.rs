@@ -25,7 +25,8 @@ const TAKE_MAX: usize = 4_096;
 
 /// Waits for the end of an operation, at most `timeout_ms`: `KOGGE_STATUS_OK` when it has ended, in
 /// whatever way; `KOGGE_STATUS_TIMED_OUT` if not. The operation goes on either way.
-/// `KOGGE_STATUS_WOULD_DEADLOCK` in a callback of the node that the operation closes.
+/// `KOGGE_STATUS_WOULD_DEADLOCK` in a callback of its node, if the end waits for callbacks: of opening, of
+/// closing, and of a fetch into a `KOGGE_SINK_WRITER`.
 #[unsafe(no_mangle)]
 pub extern "C" fn kogge_op_wait(op: *const kogge_op, timeout_ms: u64) -> kogge_status {
     value(kogge_status::BadHandle, || {
@@ -143,7 +144,8 @@ pub unsafe extern "C" fn kogge_queue_new(
 
 /// Waits for items, at most `timeout_ms` (0 does not wait), and takes at most `capacity` of them:
 /// `KOGGE_STATUS_OK` with at least one; `KOGGE_STATUS_TIMED_OUT`; `KOGGE_STATUS_AGAIN` after
-/// `kogge_queue_wake`; `KOGGE_STATUS_CLOSED` when the queue was freed. Several threads may wait.
+/// `kogge_queue_wake`; `KOGGE_STATUS_CLOSED` when the queue was freed. Several threads may wait. In a
+/// callback, do not wait here for an end that `kogge_op_wait` would refuse to wait for.
 ///
 /// # Safety
 ///

@@ -38,7 +38,8 @@ pub(crate) unsafe fn notice(completion: *const kogge_completion) -> Result<Notic
     })
 }
 
-/// Starts `work` in a node and writes the operation to `op_out`.
+/// Starts the work that `begin` makes in a node, and writes the operation to `op_out`. `begin` is
+/// called only if the start succeeds.
 ///
 /// # Safety
 ///
@@ -47,7 +48,7 @@ pub(crate) unsafe fn start<F>(
     host: &Arc<Host>,
     completion: *const kogge_completion,
     op_out: *mut *mut kogge_op,
-    work: impl FnOnce(&Arc<Op>) -> F,
+    begin: impl FnOnce(&Arc<Op>) -> F,
 ) -> Result<(), Failure>
 where
     F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
@@ -55,9 +56,7 @@ where
     let target = out("op_out", op_out)?;
     // SAFETY: as the caller promises.
     let notice = unsafe { notice(completion)? };
-    let op = Arc::new(Op::default());
-    let work = work(&op);
-    let handle = host.run(notice, op, work)?;
+    let handle = host.run(notice, Arc::default(), begin)?;
     // SAFETY: checked not to be NULL; as the caller promises. The operation may have ended by now,
     // and its callback may be running: it is given the same handle.
     unsafe { target.write(handle.cast()) };

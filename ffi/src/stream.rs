@@ -1,8 +1,12 @@
 //! Streams: an artifact that is read anywhere while it arrives.
 
+use std::convert::Infallible;
+use std::io;
 use std::os::fd::IntoRawFd as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use async_channel::{Receiver, Sender};
+use futures_lite::future;
 use kogge::Artifact;
 
 use crate::failure::Failure;
@@ -10,6 +14,8 @@ use crate::guard::{call, value};
 use crate::handle;
 use crate::host::Host;
 use crate::input::out;
+use crate::inside::Inside;
+use crate::object::Object;
 use crate::op::{Op, Outcome};
 use crate::start::{buffer, finish, give_buffer, start};
 use crate::status::kogge_status;
@@ -19,35 +25,54 @@ use crate::types::{kogge_buffer, kogge_completion, kogge_error, kogge_op, kogge_
 /// Most bytes of one chunk; larger wishes get this much.
 const CHUNK_BYTES_MAX: usize = 4 << 20;
 
-/// An artifact that is open for reading.
+/// An artifact that is open for reading; the node of the host keeps it.
 pub(crate) struct Stream {
     host: Arc<Host>,
+    number: u64,
     size: u64,
-    /// Gone once the node is closed.
-    artifact: Mutex<Option<Artifact>>,
+    /// Closed when nobody reads any more.
+    reading: (Sender<Infallible>, Receiver<Infallible>),
 }
 
 impl Stream {
-    pub(crate) fn new(host: Arc<Host>, artifact: Artifact) -> Self {
-        Self {
-            host,
+    /// # Errors
+    ///
+    /// `Closed` if the node is closing; `Busy` if there are too many.
+    pub(crate) fn open(host: &Arc<Host>, artifact: &Artifact) -> Result<Self, Failure> {
+        Ok(Self {
+            host: host.clone(),
+            number: host.keep(artifact.clone())?,
             size: artifact.size(),
-            artifact: Mutex::new(Some(artifact)),
-        }
+            reading: async_channel::bounded(1),
+        })
     }
 
-    pub(crate) fn close(&self) {
-        drop(
-            self.artifact
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
+    fn artifact(&self) -> Result<Inside<Artifact>, Failure> {
+        self.host.kept(self.number)
     }
 
-    fn artifact(&self) -> Result<Artifact, Failure> {
-        let artifact = self.artifact.lock().unwrap_or_else(PoisonError::into_inner);
-        artifact.clone().ok_or_else(Failure::closed)
+    /// Waits on the host's thread for what `read` makes of the artifact, or for the stream to be
+    /// freed.
+    fn wait<T>(
+        &self,
+        timeout_ms: u64,
+        read: impl AsyncFnOnce(&Artifact) -> io::Result<T>,
+    ) -> Result<T, Failure> {
+        let artifact = self.artifact()?;
+        let freed = async {
+            let _ = self.reading.1.recv().await;
+            let message = "the stream was freed";
+            Err(Failure::new(kogge_status::Closed, message))
+        };
+        let read = async { Ok(read(&artifact).await?) };
+        let work = future::or(read, freed);
+        self.host.wait(thread::deadline(timeout_ms), work)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.host.forget(self.number);
     }
 }
 
@@ -102,9 +127,8 @@ pub unsafe extern "C" fn kogge_stream_read_at(
     let body = || {
         let stream = handle::get::<Arc<Stream>>(stream.cast())?;
         let (target, count) = (out("bytes_out", bytes_out)?, out("count_out", count_out)?);
-        let artifact = stream.artifact()?;
-        let read = async { Ok(artifact.read(offset, capacity.min(CHUNK_BYTES_MAX)).await?) };
-        let bytes = stream.host.wait(thread::deadline(timeout_ms), read)?;
+        let max = capacity.min(CHUNK_BYTES_MAX);
+        let bytes = stream.wait(timeout_ms, async |it| it.read(offset, max).await)?;
         // SAFETY: at most `capacity` bytes were read; checked not to be NULL; as the caller promises.
         unsafe {
             target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
@@ -181,9 +205,7 @@ pub unsafe extern "C" fn kogge_stream_take_fd(
     let body = || {
         let stream = handle::get::<Arc<Stream>>(stream.cast())?;
         let target = out("fd_out", fd_out)?;
-        let artifact = stream.artifact()?;
-        let open = async { Ok(artifact.file().await?) };
-        let file = stream.host.wait(thread::deadline(timeout_ms), open)?;
+        let file = stream.wait(timeout_ms, async |it| it.file().await)?;
         let file = file.ok_or_else(|| {
             let message = "the artifact is too small to have a file; read it";
             Failure::new(kogge_status::Unsupported, message)
@@ -196,8 +218,13 @@ pub unsafe extern "C" fn kogge_stream_take_fd(
     unsafe { call(error, body) }
 }
 
-/// Frees a stream; what has not come yet is fetched on. Does nothing with NULL and stale handles.
+/// Frees a stream; what has not come yet is fetched on. Calls that wait for its bytes return with
+/// `KOGGE_STATUS_CLOSED`; operations that read it go on. Does nothing with NULL and stale handles.
 #[unsafe(no_mangle)]
 pub extern "C" fn kogge_stream_free(stream: *mut kogge_stream) {
-    value((), || drop(handle::take::<Arc<Stream>>(stream.cast())));
+    value((), || {
+        if let Some(Object::Stream(stream)) = handle::take::<Arc<Stream>>(stream.cast()) {
+            stream.reading.0.close();
+        }
+    });
 }

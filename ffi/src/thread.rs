@@ -1,12 +1,15 @@
 //! Threads that a host does not notice, and waiting on the host's own.
 //!
-//! A thread of the library runs with all signals blocked: the host's handlers do not run on it, and
-//! a write to a closed socket (`writev` has no flag against it) does not kill the process.
+//! A thread of the library runs with all signals blocked that may come at any time: the host's
+//! handlers do not run on it, and a write to a closed socket (`writev` has no flag against it) does
+//! not kill the process. Signals that a thread brings upon itself are left as they are, for what the
+//! host may have to catch crashes or to measure.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -46,17 +49,34 @@ impl Blocked {
     }
 }
 
-/// The signals of this thread are blocked while this lives.
+/// Signals that a thread brings upon itself (blocked, they would end the process without a word), and
+/// the profiler's, which has to reach the thread that it measures.
+const OWN_SIGNALS: [i32; 8] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+    libc::SIGABRT,
+    libc::SIGPROF,
+];
+
+/// The signals of this thread but [`OWN_SIGNALS`] are blocked while this lives.
 struct Blocked(libc::sigset_t);
 
 impl Blocked {
     fn signals() -> Self {
-        let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::zeroed());
+        let (mut most, mut before) = (MaybeUninit::uninit(), MaybeUninit::zeroed());
         // SAFETY: `sigfillset` makes a whole set of the first; `pthread_sigmask` reads it and writes
         // the second, which is a valid set of zeros if it should fail.
         unsafe {
-            libc::sigfillset(all.as_mut_ptr());
-            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+            libc::sigfillset(most.as_mut_ptr());
+            for signal in OWN_SIGNALS {
+                libc::sigdelset(most.as_mut_ptr(), signal);
+            }
+            // What the host has blocked stays so.
+            libc::pthread_sigmask(libc::SIG_BLOCK, most.as_ptr(), before.as_mut_ptr());
             Self(before.assume_init())
         }
     }
@@ -91,11 +111,33 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-struct Unpark(Thread);
+/// Wakes a thread that waits. What it waits for is remembered here: the thread's own token may be
+/// taken by another wait inside it.
+struct Unpark {
+    thread: Thread,
+    is_woken: AtomicBool,
+}
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        self.is_woken.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+impl Unpark {
+    /// Waits on this thread for [`Wake::wake`]; false if the time is up.
+    fn wait(&self, deadline: Deadline) -> bool {
+        loop {
+            let left = deadline.map(|it| it.saturating_duration_since(now()));
+            if left == Some(Duration::ZERO) {
+                return false;
+            }
+            if self.is_woken.swap(false, Ordering::Acquire) {
+                return true;
+            }
+            left.map_or_else(std::thread::park, std::thread::park_timeout);
+        }
     }
 }
 
@@ -108,7 +150,11 @@ pub(crate) fn block_on<T>(
     deadline: Deadline,
     work: impl Future<Output = T>,
 ) -> Option<T> {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let unpark = Arc::new(Unpark {
+        thread: std::thread::current(),
+        is_woken: AtomicBool::new(false),
+    });
+    let waker = Waker::from(unpark.clone());
     let mut context = Context::from_waker(&waker);
     let mut work = pin!(work);
     loop {
@@ -120,10 +166,59 @@ pub(crate) fn block_on<T>(
         if let Poll::Ready(value) = polled {
             return Some(value);
         }
-        match deadline.map(|it| it.saturating_duration_since(now())) {
-            None => std::thread::park(),
-            Some(Duration::ZERO) => return None,
-            Some(left) => std::thread::park_timeout(left),
+        if !unpark.wait(deadline) {
+            return None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::poll_fn;
+
+    use super::*;
+
+    #[test]
+    fn a_wait_inside_another_does_not_take_its_wake_up() {
+        let none = Dispatch::none();
+        let (mut waits, inner) = (0, Dispatch::none());
+        let outer = poll_fn(|context| {
+            waits += 1;
+            if waits == 2 {
+                return Poll::Ready(waits);
+            }
+            // As another thread may do it at any time.
+            context.waker().wake_by_ref();
+            let mut is_first = true;
+            let nested = poll_fn(|context| {
+                if !std::mem::take(&mut is_first) {
+                    return Poll::Ready(());
+                }
+                let waker = context.waker().clone();
+                std::thread::spawn(move || waker.wake()).join().unwrap();
+                Poll::Pending
+            });
+            assert_eq!(block_on(&inner, None, nested), Some(()));
+            Poll::Pending
+        });
+        assert_eq!(block_on(&none, deadline(60_000), outer), Some(2));
+    }
+
+    #[test]
+    fn a_thread_leaves_its_own_signals_to_the_host_and_blocks_the_others() {
+        let blocked = |signal| {
+            let mut set = MaybeUninit::uninit();
+            // SAFETY: nothing is changed; the set is written whole.
+            unsafe {
+                libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), set.as_mut_ptr());
+                libc::sigismember(set.as_ptr(), signal) == 1
+            }
+        };
+        let look = move || [libc::SIGSEGV, libc::SIGPROF, libc::SIGPIPE, libc::SIGINT].map(blocked);
+        let (told, seen) = std::sync::mpsc::channel();
+        let thread = spawn("kogge-test", move || told.send(look()).unwrap());
+        thread.unwrap().join().unwrap();
+        assert_eq!(seen.recv(), Ok([false, false, true, true]));
+        assert_eq!(look(), [false; 4]);
     }
 }

@@ -144,7 +144,9 @@ pub struct kogge_event {
 pub type kogge_done_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, op: *mut kogge_op, status: kogge_status)>;
 
-/// Releases `user_data`. Runs on the node's callback thread, exactly once, after its last use.
+/// Releases `user_data`, exactly once, after its last use: on the node's callback thread, or, where no
+/// node is left that uses it, on the thread that calls `kogge_config_free`, `kogge_config_set_log` or
+/// `kogge_fetch`.
 pub type kogge_drop_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
 /// Takes a line of the log. Runs on the node's callback thread. Levels: 1 error, 2 warning, 3 info,
@@ -240,10 +242,11 @@ pub struct kogge_sink {
     pub kind: i32,
     /// Any of `KOGGE_PLACE_*`, for `KOGGE_SINK_PATH`.
     pub place_flags: u32,
-    /// The file to make, for `KOGGE_SINK_PATH`.
+    /// The file to make, for `KOGGE_SINK_PATH`; UTF-8, as all paths. It appears whole or not at all, and
+    /// not after the end of the fetch.
     pub path: kogge_str,
     /// An open descriptor, for `KOGGE_SINK_FD`; it is duplicated and stays open. Bytes are written
-    /// from its position on.
+    /// from its position on, none after the end of the fetch.
     pub fd: i32,
     /// Must be 0.
     pub reserved: i32,

@@ -120,10 +120,235 @@ static void close_gives_up_on_a_callback_that_does_not_return(void) {
     IS(KOGGE_STATUS_TIMED_OUT, kogge_node_close(node, 50, &problem));
     CHECK(kogge_node_get_id(node, id, NULL) != KOGGE_STATUS_OK);
     CHECK(kogge_node_close_start(node, NULL, &other, NULL) != KOGGE_STATUS_OK);
+    IS(KOGGE_STATUS_TIMED_OUT, kogge_node_close(node, 0, &problem));
     pthread_mutex_unlock(&gate);
     UNTIL(it.drops == 1);
-    CHECK(kogge_node_close(node, LIMIT, NULL) != KOGGE_STATUS_TIMED_OUT);
+    /* Long after the end perhaps: it is told once. */
+    OK(kogge_node_close(node, LIMIT, &problem));
+    IS(KOGGE_STATUS_BAD_HANDLE, kogge_node_close(node, LIMIT, &problem));
     kogge_op_free(op);
+}
+
+/* A writer that is held up in the middle of a piece, and what was lent to it. */
+typedef struct {
+    atomic_int pieces, drops;
+    atomic_bool returned;
+    kogge_events *clock;
+} held;
+
+static int32_t hold_up(void *user_data, uint64_t offset, kogge_bytes bytes) {
+    held *it = user_data;
+    (void)offset;
+    (void)bytes;
+    it->pieces++;
+    if (it->clock != NULL) {
+        /* Until long after the time of the fetch was up. */
+        kogge_event *event = NULL;
+        CHECK(kogge_events_next(it->clock, 300, &event, NULL) == KOGGE_STATUS_TIMED_OUT);
+    } else {
+        pthread_mutex_lock(&gate);
+        pthread_mutex_unlock(&gate);
+    }
+    CHECK(!it->returned && it->drops == 0);
+    return 0;
+}
+
+static void drop_held(void *user_data) {
+    held *it = user_data;
+    CHECK(!it->returned);
+    it->drops++;
+}
+
+static kogge_sink holding(held *it) {
+    kogge_sink sink = sink_of(KOGGE_SINK_WRITER);
+    sink.write_fn = hold_up;
+    sink.drop_fn = drop_held;
+    sink.user_data = it;
+    return sink;
+}
+
+static void no_fetch_ends_while_its_writer_runs(void) {
+    kogge_node *node = open_scene("held");
+    artifact medium = scene_artifact("medium");
+    kogge_fetch_request request = request_for(&medium);
+    kogge_sink nowhere = sink_of(KOGGE_SINK_NONE), sink;
+    kogge_event_filter filter;
+    kogge_op *op = NULL;
+    int round;
+    OK(kogge_fetch(node, &request, &nowhere, LIMIT, NULL, NULL, NULL, &problem));
+    memset(&filter, 0, sizeof filter);
+    filter.struct_size = sizeof filter;
+    filter.kinds = str("fault");
+    for (round = 0; round < 2; round++) {
+        held it;
+        memset(&it, 0, sizeof it);
+        OK(kogge_events_open(node, &filter, &it.clock, &problem));
+        sink = holding(&it);
+        request.deadline_ms = round == 0 ? 0 : 100;
+        IS(KOGGE_STATUS_TIMED_OUT, kogge_fetch(node, &request, &sink, round == 0 ? 100 : LIMIT,
+                                               NULL, NULL, NULL, &problem));
+        it.returned = true;
+        CHECK(it.drops == 1 && it.pieces == 1);
+        kogge_events_free(it.clock);
+    }
+    request.deadline_ms = 0;
+    for (round = 0; round < 2; round++) {
+        kogge_completion completion = {sizeof completion, told_end, NULL, told_drop, NULL, 0};
+        told told;
+        held it;
+        memset(&told, 0, sizeof told);
+        memset(&it, 0, sizeof it);
+        completion.user_data = &told;
+        sink = holding(&it);
+        pthread_mutex_lock(&gate);
+        OK(kogge_fetch_start(node, &request, &sink, &completion, &op, &problem));
+        UNTIL(it.pieces == 1);
+        if (round == 0) {
+            OK(kogge_op_cancel(op));
+        } else {
+            /* A piece that never comes back holds up the end of the node too. */
+            IS(KOGGE_STATUS_TIMED_OUT, kogge_node_close(node, 20, &problem));
+        }
+        IS(KOGGE_STATUS_TIMED_OUT, kogge_op_wait(op, 20));
+        IS(KOGGE_STATUS_AGAIN, kogge_op_get_status(op));
+        CHECK(told.ends == 0 && it.drops == 0);
+        pthread_mutex_unlock(&gate);
+        OK(kogge_op_wait(op, LIMIT));
+        CHECK(it.drops == 1 && it.pieces == 1);
+        it.returned = true;
+        IS(KOGGE_STATUS_CANCELLED, kogge_op_get_status(op));
+        UNTIL(told.drops == 1);
+        CHECK(told.ends == 1);
+        kogge_op_free(op);
+    }
+    OK(kogge_node_close(node, LIMIT, &problem));
+}
+
+/* A callback that would wait for a piece that only its own thread can take. */
+static void wait_for_a_writer(void *user_data, kogge_op *op, kogge_status status) {
+    artifact tiny = scene_artifact("tiny");
+    kogge_fetch_request request = request_for(&tiny);
+    held *it = user_data;
+    kogge_sink sink = holding(it);
+    kogge_op *inner = NULL;
+    (void)op;
+    CHECK(status == KOGGE_STATUS_OK);
+    CHECK(kogge_fetch_start(shared_node, &request, &sink, NULL, &inner, NULL) == KOGGE_STATUS_OK);
+    CHECK(kogge_op_wait(inner, KOGGE_WAIT_FOREVER) == KOGGE_STATUS_WOULD_DEADLOCK);
+    kogge_op_free(inner);
+}
+
+static void a_callback_does_not_wait_for_itself(void) {
+    kogge_completion completion = {sizeof completion, wait_for_a_writer, NULL, NULL, NULL, 0};
+    kogge_op *op = NULL;
+    held it;
+    memset(&it, 0, sizeof it);
+    completion.user_data = &it;
+    shared_node = open_scene("itself");
+    OK(kogge_node_live_start(shared_node, &completion, &op, &problem));
+    UNTIL(it.drops == 1);
+    kogge_op_free(op);
+    close_node(shared_node);
+}
+
+enum { BUSY_THREADS = 6 };
+
+static atomic_int busy_calls;
+
+/* All that looks at the node for a moment only. */
+static void *ask_all_the_time(void *data) {
+    artifact tiny = scene_artifact("tiny");
+    kogge_stream *stream = data;
+    kogge_status status;
+    do {
+        kogge_buffer *buffer = NULL;
+        kogge_rows *rows = NULL;
+        kogge_stored stored;
+        kogge_name name = name_of(&tiny);
+        uint64_t bytes;
+        status = kogge_log_waybill(shared_node, tiny.index, &buffer, NULL);
+        kogge_buffer_free(buffer);
+        kogge_resolve(shared_node, &name, &rows, NULL);
+        kogge_rows_free(rows);
+        kogge_store_stat(shared_node, str(tiny.blake3), &stored, NULL);
+        kogge_stream_get_progress(stream, &bytes, NULL);
+        busy_calls++;
+    } while (status == KOGGE_STATUS_OK || status == KOGGE_STATUS_AGAIN);
+    CHECK(status == KOGGE_STATUS_CLOSED || status == KOGGE_STATUS_BAD_HANDLE);
+    kogge_stream_free(stream);
+    return NULL;
+}
+
+static void a_closed_node_leaves_its_directory_to_the_next(void) {
+    artifact tiny = scene_artifact("tiny");
+    kogge_fetch_request request = request_for(&tiny);
+    kogge_sink sink = sink_of(KOGGE_SINK_STREAM);
+    int round, at;
+    for (round = 0; round < 12; round++) {
+        pthread_t thread[BUSY_THREADS];
+        shared_node = open_scene("again"); /* Never busy. */
+        busy_calls = 0;
+        for (at = 0; at < BUSY_THREADS; at++) {
+            kogge_stream *stream = NULL;
+            OK(kogge_fetch(shared_node, &request, &sink, LIMIT, NULL, NULL, &stream, &problem));
+            CHECK(pthread_create(&thread[at], NULL, ask_all_the_time, stream) == 0);
+        }
+        UNTIL(busy_calls > 2 * BUSY_THREADS);
+        close_node(shared_node);
+        {
+            kogge_node *next = NULL;
+            kogge_config *config = scene_config("again");
+            OK(kogge_node_open(config, LIMIT, &next, &problem));
+            kogge_config_free(config);
+            close_node(next);
+        }
+        for (at = 0; at < BUSY_THREADS; at++) {
+            pthread_join(thread[at], NULL);
+        }
+    }
+}
+
+static atomic_bool is_reading;
+static atomic_int freed_under_readers;
+
+static void *read_the_end(void *stream) {
+    uint8_t byte;
+    size_t count;
+    kogge_status status;
+    is_reading = true;
+    status = kogge_stream_read_at(stream, kogge_stream_get_size(stream) - 1, &byte, 1,
+                                  KOGGE_WAIT_FOREVER, &count, NULL);
+    /* Who comes late finds no stream. */
+    CHECK(status == KOGGE_STATUS_CLOSED || status == KOGGE_STATUS_BAD_HANDLE);
+    freed_under_readers += status == KOGGE_STATUS_CLOSED;
+    return NULL;
+}
+
+/* Of an artifact that would take hours. */
+static void who_reads_a_stream_hears_that_it_is_freed(void) {
+    artifact large = scene_artifact("large");
+    kogge_fetch_request request = request_for(&large);
+    kogge_sink sink = sink_of(KOGGE_SINK_STREAM);
+    kogge_config *config = scene_config("freed");
+    kogge_node *node;
+    kogge_stream *stream = NULL;
+    pthread_t reader;
+    int round, at;
+    OK(kogge_config_set_u64(config, str("limits.download_kb_per_s"), 1, &problem));
+    node = open_live(config);
+    for (round = 0; round < 8; round++) {
+        is_reading = false;
+        OK(kogge_fetch(node, &request, &sink, LIMIT, NULL, NULL, &stream, &problem));
+        CHECK(pthread_create(&reader, NULL, read_the_end, stream) == 0);
+        UNTIL(is_reading);
+        for (at = 0; at < round; at++) {
+            nap();
+        }
+        kogge_stream_free(stream);
+        pthread_join(reader, NULL);
+    }
+    CHECK(freed_under_readers != 0);
+    close_node(node);
 }
 
 typedef struct {
@@ -154,7 +379,7 @@ static void *use_stream(void *data) {
     do {
         status = kogge_stream_read_at(it->stream, 999, bytes, sizeof bytes, LIMIT, &count, NULL);
     } while (status == KOGGE_STATUS_OK);
-    CHECK(status == KOGGE_STATUS_BAD_HANDLE);
+    CHECK(status == KOGGE_STATUS_BAD_HANDLE || status == KOGGE_STATUS_CLOSED);
     it->ended++;
     return NULL;
 }
@@ -353,6 +578,10 @@ int main(int argc, char **argv) {
     callbacks_may_call_everything_but_close();
     a_node_is_closed_from_its_callback();
     close_gives_up_on_a_callback_that_does_not_return();
+    no_fetch_ends_while_its_writer_runs();
+    a_callback_does_not_wait_for_itself();
+    a_closed_node_leaves_its_directory_to_the_next();
+    who_reads_a_stream_hears_that_it_is_freed();
     what_is_used_can_be_freed();
     operations_outlive_their_queue();
     a_storm_ends_with_one_completion_each();

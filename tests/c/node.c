@@ -284,6 +284,21 @@ static void two_nodes_log_apart_and_live_apart(void) {
     CHECK(alice.drops == 3);
 }
 
+/* When a node could not be opened, none of its lines is on its way any more. */
+static void a_failed_open_is_over_when_it_returns(const char *name) {
+    journal lines;
+    int round;
+    memset(&lines, 0, sizeof lines);
+    for (round = 0; round < 8; round++) {
+        kogge_config *config = scene_config(name);
+        kogge_node *second = NULL;
+        OK(kogge_config_set_log(config, 5, write_line, &lines, drop_journal, &problem));
+        IS(KOGGE_STATUS_BUSY, kogge_node_open(config, LIMIT, &second, &problem));
+        kogge_config_free(config);
+        CHECK(lines.drops == round + 1);
+    }
+}
+
 static void a_reader_that_waits_hears_of_the_end(kogge_node *node) {
     kogge_events *events = NULL;
     kogge_event *event = NULL;
@@ -307,6 +322,7 @@ int main(int argc, char **argv) {
     events_come_one_by_one_and_by_queue(node);
     every_topic_answers_in_json(node);
     two_nodes_log_apart_and_live_apart();
+    a_failed_open_is_over_when_it_returns("data");
     a_reader_that_waits_hears_of_the_end(node);
     return finish();
 }

@@ -85,6 +85,7 @@ static void every_verb_ends_in_this_way(enum way way) {
     kogge_fetch_request request = request_for(&small);
     kogge_sink sink = sink_of(KOGGE_SINK_BUFFER);
     kogge_fetch_result result;
+    kogge_error *error = NULL;
     uint64_t freed = 1;
     char *text, id[80], spec[512];
 
@@ -115,7 +116,10 @@ static void every_verb_ends_in_this_way(enum way way) {
     OK(kogge_fetch_start(node, &request, &sink, completion_of(&it), &op, &problem));
     OK(await(&it, op));
     /* What has nowhere to go stays. */
-    IS(KOGGE_STATUS_INVALID_ARGUMENT, kogge_fetch_finish(op, &result, NULL, NULL, &problem));
+    CHECK(kogge_fetch_finish(op, &result, NULL, NULL, &error) == KOGGE_STATUS_INVALID_ARGUMENT);
+    CHECK(memmem(kogge_error_get_message(error).ptr, kogge_error_get_message(error).len,
+                 "buffer_out", 10) != NULL);
+    kogge_error_free(error);
     OK(kogge_fetch_finish(op, &result, &buffer, NULL, &problem));
     CHECK(kogge_buffer_get_bytes(buffer).len == small.size && result.size == small.size);
     kogge_buffer_free(buffer);
@@ -350,6 +354,25 @@ static void opening_can_be_cancelled_and_forgotten(void) {
     }
 }
 
+/* A node that is closed as soon as it is open: whoever asked to be told has been told. */
+static void the_end_of_opening_is_told_before_the_node_is_closed(void) {
+    int round;
+    for (round = 0; round < 20; round++) {
+        kogge_config *config = solo_config("brief");
+        kogge_node *node = NULL;
+        kogge_op *op = NULL;
+        teller it;
+        prepare(&it, BY_CALLBACK);
+        OK(kogge_node_open_start(config, &it.completion, &op, &problem));
+        OK(kogge_op_wait(op, LIMIT));
+        OK(kogge_node_open_finish(op, &node, &problem));
+        close_node(node);
+        CHECK(it.told.ends == 1 && it.told.drops == 1 && it.told.status == KOGGE_STATUS_OK);
+        kogge_config_free(config);
+        kogge_op_free(op);
+    }
+}
+
 int main(int argc, char **argv) {
     kogge_node *node;
     int way;
@@ -364,5 +387,6 @@ int main(int argc, char **argv) {
     a_queue_is_woken_and_freed_under_its_readers();
     close_node(node);
     opening_can_be_cancelled_and_forgotten();
+    the_end_of_opening_is_told_before_the_node_is_closed();
     return finish();
 }

@@ -51,6 +51,8 @@ pub struct Artifact {
     pub(crate) entry: Arc<AddArtifact>,
     pub(crate) index: u64,
     pub(crate) source: Content,
+    /// Bytes that were here when it was opened.
+    pub(crate) had: u64,
     pub(crate) node: Node,
 }
 

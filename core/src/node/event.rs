@@ -47,4 +47,9 @@ pub enum Event {
         /// What it did.
         reason: String,
     },
+    /// The node stops by itself, because it cannot go on: the last event.
+    Stopped {
+        /// Why.
+        reason: String,
+    },
 }

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -61,11 +61,15 @@ pub struct Threads {
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Own(Arc<Executor<'static>>);
+/// An executor that goes with its threads: a task that can start others would else keep itself, and
+/// what it holds, for ever.
+struct Own(Weak<Executor<'static>>);
 
 impl Spawn for Own {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
-        self.0.spawn(task).detach();
+        if let Some(executor) = self.0.upgrade() {
+            executor.spawn(task).detach();
+        }
     }
 }
 
@@ -107,8 +111,8 @@ impl Threads {
         Ok((
             this,
             Tasks {
-                net: Arc::new(Own(net)),
-                main: Arc::new(Own(main)),
+                net: Arc::new(Own(Arc::downgrade(&net))),
+                main: Arc::new(Own(Arc::downgrade(&main))),
             },
         ))
     }
@@ -381,6 +385,27 @@ mod tests {
         assert_eq!(results, (0..100).map(|it| Ok(it * 2)).collect::<Vec<_>>());
         assert_eq!(sum.load(Ordering::SeqCst), 4_950);
         assert!(pool.lock().threads <= 2);
+    }
+
+    #[test]
+    fn tasks_that_wait_end_with_their_threads_even_if_they_could_start_others() {
+        for count in [1, 3] {
+            let (threads, tasks) = Threads::start(count).unwrap();
+            let held = Arc::new(());
+            for spawn in [Tasks::spawn_net, Tasks::spawn] {
+                let mine = (tasks.clone(), held.clone());
+                spawn(
+                    &tasks,
+                    Box::pin(async move {
+                        let _mine = mine;
+                        future::pending::<()>().await;
+                    }),
+                );
+            }
+            threads.stop();
+            assert_eq!(Arc::strong_count(&held), 1);
+            tasks.spawn(async move { drop(held) });
+        }
     }
 
     #[test]

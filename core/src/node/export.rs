@@ -10,7 +10,6 @@ use rustix::fs::{CWD, RenameFlags, ioctl_ficlone, renameat_with};
 
 use crate::base::hex;
 use crate::node::artifact::{Artifact, Content};
-use crate::proto::exchange::group::byte_range;
 use crate::store::Blob;
 
 /// Bytes that are read and written at once.
@@ -48,12 +47,14 @@ impl Artifact {
         match &self.source {
             Content::Stored(_) => self.size(),
             Content::Arriving(arrival) if matches!(arrival.end(), Some(Ok(()))) => self.size(),
-            Content::Arriving(arrival) => {
-                let have = arrival.have();
-                let runs = have.iter().map(|it| byte_range(self.size(), &it));
-                runs.map(|it| it.end - it.start).sum()
-            }
+            Content::Arriving(arrival) => arrival.bytes(),
         }
+    }
+
+    /// Bytes that were here, verified, when it was opened; the others of [`Artifact::progress`] came
+    /// from peers since.
+    pub fn had(&self) -> u64 {
+        self.had
     }
 
     /// Waits until the whole artifact is stored, and makes it the file `path`. The file appears

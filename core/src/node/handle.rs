@@ -294,13 +294,17 @@ impl Node {
         let found = log.by_digest(digest).map_err(store)?;
         let (index, entry) = found.ok_or_else(|| FetchError::Unknown(digest.to_string()))?;
         let stored = || self.0.store.blobs().open(&entry.blake3);
+        let mut had = entry.size;
         let source = match stored().map_err(FetchError::Store)? {
             Some(blob) => Content::Stored(Arc::new(blob)),
             None => {
                 let attests = log.attests(&entry.purl).map_err(store)?;
                 let hints = attests.into_iter().map(|it| it.node).collect();
                 match self.0.hub.fetch(&entry, hints)? {
-                    Some(arrival) => Content::Arriving(arrival),
+                    Some((arrival, some)) => {
+                        had = some;
+                        Content::Arriving(arrival)
+                    }
                     None => match stored().map_err(FetchError::Store)? {
                         Some(blob) => Content::Stored(Arc::new(blob)),
                         None => return Err(FetchError::NoSource(entry.blake3)),
@@ -313,6 +317,7 @@ impl Node {
             entry,
             index,
             source,
+            had,
             node,
         })
     }
@@ -398,6 +403,11 @@ impl Node {
             .shared
             .wait_for(|it| it.is_closed().then_some(()))
             .await;
+        self.failure()
+    }
+
+    /// Why the node stopped by itself, if it did.
+    pub fn failure(&self) -> Option<String> {
         self.0.shared.failure()
     }
 
@@ -411,11 +421,8 @@ impl Node {
         answer.recv().await.map_err(|_| self.gone())
     }
 
-    fn gone(&self) -> NodeError {
-        self.0
-            .shared
-            .failure()
-            .map_or(NodeError::Closed, NodeError::Failed)
+    pub(crate) fn gone(&self) -> NodeError {
+        self.failure().map_or(NodeError::Closed, NodeError::Failed)
     }
 }
 

@@ -256,7 +256,10 @@ impl Shared {
 
     /// The loop ends; `reason` if nobody asked for it.
     pub(crate) fn stopped(&self, reason: Option<String>) {
-        self.state().stopped = reason;
+        self.state().stopped.clone_from(&reason);
+        if let Some(reason) = reason {
+            self.event(Event::Stopped { reason });
+        }
     }
 
     /// Why the loop ended by itself.
@@ -326,6 +329,23 @@ mod tests {
         assert_eq!(first.try_recv(), Ok(Event::Live));
         shared.closed();
         assert!(first.is_closed() && shared.subscribe().is_closed());
+    }
+
+    #[test]
+    fn readers_hear_why_a_node_stops_by_itself_and_nothing_of_one_that_was_told_to() {
+        let stop = |reason: Option<&str>| {
+            let shared = Shared::new(None);
+            let events = shared.subscribe();
+            shared.stopped(reason.map(str::to_owned));
+            shared.closed();
+            assert_eq!(shared.failure().as_deref(), reason);
+            let last = events.try_recv().ok();
+            assert!(events.try_recv().is_err() && events.is_closed());
+            last
+        };
+        let reason = "the disk is gone".to_owned();
+        assert_eq!(stop(Some(&reason)), Some(Event::Stopped { reason }));
+        assert_eq!(stop(None), None);
     }
 
     #[test]

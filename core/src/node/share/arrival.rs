@@ -69,6 +69,13 @@ impl Arrival {
         self.state().have.clone()
     }
 
+    /// Bytes that are verified and written.
+    pub(crate) fn bytes(&self) -> u64 {
+        let runs = self.have();
+        let runs = runs.iter().map(|it| byte_range(self.size, &it));
+        runs.map(|it| it.end - it.start).sum()
+    }
+
     /// How it ended, if it did.
     pub(crate) fn end(&self) -> Option<Result<(), FetchError>> {
         self.state().end.clone()

@@ -292,19 +292,21 @@ impl Hub {
         Some(commands)
     }
 
-    /// The download of `file`, started if it does not run; `None` if the store has it already.
-    /// Blocks on the disk.
+    /// The download of `file`, started if it does not run, and the bytes that were here before; `None`
+    /// if the store has it already. Blocks on the disk.
     pub(crate) fn fetch(
         self: &Arc<Self>,
         file: &AddArtifact,
         hints: Vec<NodeId>,
-    ) -> Result<Option<Arc<Arrival>>, fetch::FetchError> {
+    ) -> Result<Option<(Arc<Arrival>, u64)>, fetch::FetchError> {
         let _one_at_a_time = lock(&self.beginning);
+        let running = self.state().downloads.get(&file.blake3).cloned();
+        if let Some(running) = running {
+            let had = running.bytes();
+            return Ok(Some((running, had)));
+        }
         {
             let state = self.state();
-            if let Some(running) = state.downloads.get(&file.blake3) {
-                return Ok(Some(running.clone()));
-            }
             if state.is_closed {
                 return Err(fetch::FetchError::Closed);
             }
@@ -317,6 +319,7 @@ impl Hub {
             return Ok(None);
         };
         let arrival = Arrival::new(file.blake3, file.size, file.sha256, staging);
+        let had = arrival.bytes();
         {
             let mut state = self.state();
             // Nobody would end it any more.
@@ -329,7 +332,7 @@ impl Hub {
         let key = provider_key(&file.purl);
         self.tasks
             .spawn(async move { fetch::drive(hub, it, key, hints).await });
-        Ok(Some(arrival))
+        Ok(Some((arrival, had)))
     }
 
     /// Downloads that run.
