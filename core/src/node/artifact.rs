@@ -125,13 +125,18 @@ impl Artifact {
     }
 
     async fn read_stored(&self, blob: Arc<Blob>, offset: u64, len: usize) -> io::Result<Bytes> {
+        let is_in_memory = blob.path().is_none();
         let read = move || {
             let mut buffer = vec![0; len];
             let count = blob.read_at(offset, &mut buffer)?;
             buffer.truncate(count);
             Ok::<_, crate::store::StoreError>(Bytes::from(buffer))
         };
-        let read = self.node.0.pool.run(read).await.map_err(io::Error::other)?;
+        let read = if is_in_memory {
+            read()
+        } else {
+            self.node.0.pool.run(read).await.map_err(io::Error::other)?
+        };
         let bytes = read.map_err(io::Error::other)?;
         self.node.0.hub.peers.tally.read.add(bytes.len() as u64);
         Ok(bytes)

@@ -8,16 +8,16 @@ use async_channel::{Receiver, Sender};
 
 use crate::base::{Algorithm, Blake3, Digest, NodeId, Sha256, WallTime};
 use crate::net::ListenFault;
-use crate::node::artifact::{Artifact, Content, OriginRecord};
+use crate::node::artifact::OriginRecord;
 use crate::node::clock::Clock;
 use crate::node::config::Config;
 use crate::node::event::Event;
 use crate::node::executor::{Pool, Tasks, Threads, with_timeout};
-use crate::node::log::{Log, LogError};
+use crate::node::log::Log;
 use crate::node::metrics::Metric;
 use crate::node::run::Command;
 use crate::node::share::keep::ORIGINS;
-use crate::node::share::{FetchError, Hub};
+use crate::node::share::Hub;
 use crate::node::shared::Shared;
 use crate::node::status::{PeerStatus, Status};
 use crate::proto::build::{BuildId, BuildSpec, BuildStatus, Refusal};
@@ -264,62 +264,6 @@ impl Node {
     /// [`NodeError::Closed`] or [`NodeError::Failed`] if the node has stopped.
     pub async fn changes(&self) -> Result<Vec<Marks>, NodeError> {
         self.ask(Command::Changes).await
-    }
-
-    /// Opens an artifact: from the store, or from peers while it arrives.
-    ///
-    /// # Errors
-    ///
-    /// [`FetchError::Unknown`] if the log does not have it. That nobody has it shows when it is
-    /// read.
-    pub async fn open(&self, digest: &Digest) -> Result<Artifact, FetchError> {
-        let (node, digest) = (self.clone(), digest.clone());
-        let open = move || node.open_blocking(&digest);
-        self.0
-            .pool
-            .run(open)
-            .await
-            .map_err(|_| FetchError::Closed)?
-    }
-
-    fn open_blocking(&self, digest: &Digest) -> Result<Artifact, FetchError> {
-        let store = |it: LogError| match it {
-            LogError::Store(it) => FetchError::Store(it),
-            other => FetchError::Store(StoreError::Corrupt {
-                what: "the index".into(),
-                reason: other.to_string(),
-            }),
-        };
-        let log = self.log();
-        let found = log.by_digest(digest).map_err(store)?;
-        let (index, entry) = found.ok_or_else(|| FetchError::Unknown(digest.to_string()))?;
-        let stored = || self.0.store.blobs().open(&entry.blake3);
-        let mut had = entry.size;
-        let source = match stored().map_err(FetchError::Store)? {
-            Some(blob) => Content::Stored(Arc::new(blob)),
-            None => {
-                let attests = log.attests(&entry.purl).map_err(store)?;
-                let hints = attests.into_iter().map(|it| it.node).collect();
-                match self.0.hub.fetch(&entry, hints)? {
-                    Some((arrival, some)) => {
-                        had = some;
-                        Content::Arriving(arrival)
-                    }
-                    None => match stored().map_err(FetchError::Store)? {
-                        Some(blob) => Content::Stored(Arc::new(blob)),
-                        None => return Err(FetchError::NoSource(entry.blake3)),
-                    },
-                }
-            }
-        };
-        let (entry, node) = (Arc::new(entry), self.clone());
-        Ok(Artifact {
-            entry,
-            index,
-            source,
-            had,
-            node,
-        })
     }
 
     /// Whether an artifact is stored here, whole.

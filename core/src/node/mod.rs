@@ -21,6 +21,7 @@ pub mod json;
 pub mod keys;
 pub mod log;
 pub mod metrics;
+pub(crate) mod open;
 pub(crate) mod pending;
 pub(crate) mod perform;
 pub mod pipeline;
