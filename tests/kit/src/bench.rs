@@ -6,10 +6,13 @@
     reason = "a program that prints a table, or ends"
 )]
 
+mod java;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::maven_build::Jars;
 use crate::network::target;
 use crate::run::{Failure, run};
 use crate::scene::Scene;
@@ -48,9 +51,11 @@ pub fn bench_ffi(folder: &Path) -> Result<(), Failure> {
     };
     let rust = bed.rust()?;
     let c = bed.c()?;
+    let jars = Jars::build(&bed.library.join("libkogge_jni.so"), &folder.join("jars"))?;
+    let java = java::java(&bed, &jars)?;
     let stripped = bed.stripped_mb()?;
-    print(&rust, &[("C", &c, 15.0)], stripped);
-    Ok(())
+    print(&rust, &[("C", &c, 15.0), ("Java", &java, 60.0)], stripped);
+    java::maven(&jars)
 }
 
 struct Bed {
