@@ -39,7 +39,7 @@ fn builds_take_their_files_from_the_network_and_never_fail_for_it() {
         home: built().home.clone(),
         jvm: SHORT_RUNS,
     };
-    let mut stocked = Stocked::start(upstream, &mavens, &jars);
+    let mut stocked = Stocked::start(upstream, &jars);
     for (number, maven) in mavens.iter().enumerate() {
         let project = stocked.extended(&format!("extended-{number}"));
         it_builds_without_a_request(&stocked, &project, maven, number == 0);

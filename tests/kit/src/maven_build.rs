@@ -19,6 +19,9 @@ use crate::run::{Failure, run};
 /// The version of the extension and the plugin.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// Packages that are added at a time.
+const BUILDS_AT_ONCE: usize = 8;
+
 /// What the summary begins with.
 pub const SUMMARY: &str = "kogge: ";
 
@@ -70,24 +73,30 @@ pub struct Stocked {
 }
 
 impl Stocked {
-    /// Starts the network, and builds once by each program through a regular node, which asks for
-    /// what the log lacks.
-    pub fn start(upstream: MavenUpstream, mavens: &[PathBuf], jars: &Jars) -> Self {
+    /// Starts the network, and adds all that the upstream has.
+    pub fn start(upstream: MavenUpstream, jars: &Jars) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let this = Self {
-            network: Network::start(1, 1, "http://127.0.0.1:9", &upstream.url(), true),
+        let url = upstream.url();
+        let network = Network::start(1, 1, "http://127.0.0.1:9", &url, false);
+        let packages = upstream.packages().unwrap();
+        std::thread::scope(|scope| {
+            let (node, url) = (network.regular(0), url.as_str());
+            for part in packages.chunks(packages.len().div_ceil(BUILDS_AT_ONCE)) {
+                scope.spawn(move || {
+                    for what in part {
+                        node.json(&["build", "maven", what, "--repository", url]);
+                    }
+                });
+            }
+        });
+        network.wait_same_log(1);
+        Self {
+            network,
             upstream,
             data: folder.path().join("data"),
             folder,
             jars: jars.clone(),
-        };
-        let front = format!("http://{}/maven2", this.network.regular(0).registry());
-        for (number, maven) in mavens.iter().enumerate() {
-            let project = this.project(&format!("ordinary-{number}"), &front);
-            run(project.maven(maven).arg("package")).unwrap();
         }
-        this.network.wait_same_log(1);
-        this
     }
 
     /// A copy of the demo project that has nothing yet and downloads from `url`.

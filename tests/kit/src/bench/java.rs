@@ -6,7 +6,7 @@
     reason = "a benchmark reads the clock and prints"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
@@ -45,7 +45,7 @@ pub(crate) fn java(bed: &Bed, jars: &Jars) -> Result<Figures, Failure> {
 pub(crate) fn maven(jars: &Jars) -> Result<(), Failure> {
     let program = PathBuf::from("mvn");
     let upstream = MavenUpstream::start(&cache())?;
-    let stocked = Stocked::start(upstream, std::slice::from_ref(&program), jars);
+    let stocked = Stocked::start(upstream, jars);
     let (mut plain, mut ours) = (Vec::new(), Vec::new());
     let (mut files, mut requests) = (u64::MAX, 0);
     for number in 0..BUILDS {
@@ -56,7 +56,7 @@ pub(crate) fn maven(jars: &Jars) -> Result<(), Failure> {
         let project = stocked.extended(&format!("extended-{number}"));
         stocked.upstream.requests().clear();
         ours.push(seconds(|| {
-            files = files.min(project.package(Path::new(&program), &[]).verified);
+            files = files.min(project.package(&program, &[]).verified);
             Ok(())
         })?);
         requests += stocked.upstream.requests().all().len();
