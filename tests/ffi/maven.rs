@@ -17,6 +17,9 @@ use crate::{is_full, run};
 /// Maven 4 and 3.9, beside Debian's 3.8. The last is for the full matrix.
 const VERSIONS: [&str; 2] = ["4.0.0-rc-4", "3.9.11"];
 
+/// Whose settings of Maven are tried.
+const DOCUMENTATION: &str = include_str!("../../docs/maven.md");
+
 /// A jar that the demo project depends on.
 const JAR: &str = "org/apache/commons/commons-lang3/3.14.0/commons-lang3-3.14.0.jar";
 
@@ -136,28 +139,22 @@ fn maven_checks_by_the_lock(project: &Project, maven: &Path, is_read: bool) {
     if !is_read {
         return;
     }
-    let check = || {
-        let mut maven = project.maven(maven);
-        let summary = "-Daether.trustedChecksumsSource.summaryFile";
-        let processor = "-Daether.artifactResolver.postProcessor.trustedChecksums";
-        maven.args([
-            summary.to_owned(),
-            format!("{summary}.basedir={}", folder.display()),
-            format!("{summary}.originAware=false"),
-            processor.to_owned(),
-            format!("{processor}.checksumAlgorithms=SHA-256"),
-        ]);
-        kogge_testkit::run::run(maven.arg("package"))
-    };
+    let config = project.folder.join(".mvn/maven.config");
+    let documented: Vec<&str> = DOCUMENTATION
+        .lines()
+        .filter(|it| it.starts_with("-Daether."))
+        .collect();
+    std::fs::write(&config, documented.join("\n")).unwrap();
+    let check = || kogge_testkit::run::run(project.maven(maven).arg("package"));
     check().unwrap();
     let wrong = text.replace(line, &format!("{}  {JAR}", "0".repeat(64)));
     std::fs::write(&path, wrong).unwrap();
     let told = check().unwrap_err().0;
-    assert!(
-        told.contains("trusted checksum mismatch") || told.contains("Trusted checksum mismatch"),
-        "{told}"
-    );
+    let zeros = "0".repeat(64);
+    let expected = format!("trusted checksum mismatch: summaryFile={zeros}; calculated=");
+    assert!(told.contains(&expected), "{told}");
     std::fs::remove_dir_all(folder).unwrap();
+    std::fs::remove_file(config).unwrap();
 }
 
 fn it_builds_without_the_native_library(stocked: &Stocked, number: usize, maven: &Path) {
@@ -241,16 +238,20 @@ fn builds_go_on_without_a_node(stocked: &Stocked, maven: &Path) {
     assert!(!text.contains(SUMMARY), "{text}");
 }
 
-/// How many poms are below a folder.
-fn poms(folder: &Path) -> usize {
-    let entries = std::fs::read_dir(folder).into_iter().flatten();
-    let paths = entries.filter_map(|it| Some(it.ok()?.path()));
-    paths
-        .map(|it| match it.is_dir() {
-            true => poms(&it),
-            false => usize::from(it.extension() == Some(OsStr::new("pom"))),
-        })
-        .sum()
+/// The poms and jars below a folder.
+fn artifacts(folder: &Path) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            match path.extension().and_then(OsStr::to_str) {
+                _ if path.is_dir() => folders.push(path),
+                Some("pom" | "jar") => found.push(path),
+                _ => {}
+            }
+        }
+    }
+    found
 }
 
 /// Starts a build and waits until files have come from the network.
@@ -259,7 +260,7 @@ fn begin(stocked: &Stocked, name: &str, maven: &Path) -> (Project, Child) {
     let mut command = project.maven(maven);
     let mut build = Child::start(command.arg("package"), &project.folder.join("out")).unwrap();
     let local = project.local_repository();
-    let has_begun = || 40 < poms(&local) || build.has_ended();
+    let has_begun = || 60 < artifacts(&local).len() || build.has_ended();
     wait_until("files from the network", LIMIT, has_begun).unwrap();
     (project, build)
 }
@@ -311,7 +312,20 @@ fn bad_bytes_of_peers_come_from_the_repository_instead(stocked: &Stocked, maven:
         }
     }
     assert!(10 < damaged, "{damaged}");
-    let summary = stocked.extended("damaged").package(maven, &[]);
+    let project = stocked.extended("damaged");
+    let summary = project.package(maven, &[]);
     println!("damaged: {}", summary.line);
     assert!(0 < summary.repositories, "{}", summary.line);
+    let local = project.local_repository();
+    for path in artifacts(&local) {
+        let part = path.strip_prefix(&local).unwrap();
+        if !part.starts_with("dev/kogge") {
+            let expected = std::fs::read(stocked.upstream.root().join(part)).unwrap();
+            assert!(
+                std::fs::read(&path).unwrap() == expected,
+                "{}",
+                part.display()
+            );
+        }
+    }
 }
