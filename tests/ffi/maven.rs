@@ -60,7 +60,7 @@ fn builds_take_their_files_from_the_network_and_never_fail_for_it() {
 fn assert_without_requests(stocked: &Stocked, summary: &Summary) {
     let requests = stocked.upstream.requests().all();
     assert!(requests.is_empty(), "{}: {requests:?}", summary.line);
-    assert!(150 < summary.verified, "{}", summary.line);
+    assert!(100 < summary.verified, "{}", summary.line);
     assert_eq!(summary.repositories, 0, "{}", summary.line);
 }
 
@@ -74,6 +74,7 @@ fn it_builds_without_a_request(stocked: &Stocked, project: &Project, maven: &Pat
     stocked.upstream.requests().clear();
     let summary = project.package(maven, &[]);
     assert_without_requests(stocked, &summary);
+    assert!(150 < summary.verified, "{}", summary.line);
     println!("{}: {}", maven.display(), summary.line);
     if again {
         // Now the files are in the data folder of the extension.
