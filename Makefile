@@ -70,8 +70,8 @@ bench:
 # The figures of the C library and the bindings, beside Rust in the same run.
 bench-ffi:
 	@scripts/setup.sh test
-	cargo build --release --quiet -p kogge-ffi -p kogge-daemon -p kogge-testkit -p kogge \
-		--lib --bins --example bench-ffi
+	cargo build --release --quiet -p kogge-ffi -p kogge-jni -p kogge-daemon -p kogge-testkit \
+		-p kogge --lib --bins --example bench-ffi
 	KOGGE_BUILT=1 ./target/release/kogge-testkit bench-ffi
 
 # Writes include/kogge.h and the lists in tests/abi anew; look at the difference, and read docs/abi.md,

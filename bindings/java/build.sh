@@ -30,7 +30,8 @@ compile() {
     fi
 }
 
-# pack NAME ARTIFACT: its jar and pom. One date, so that equal classes make an equal jar.
+# pack NAME ARTIFACT MODULE: its jar and pom, with the checksums without which Maven 4 takes neither.
+# One date, so that equal classes make an equal jar.
 pack() {
     folder="$repository/dev/kogge/$2/$version"
     mkdir -p "$folder"
@@ -39,6 +40,9 @@ pack() {
         -C "$work/$1" .
     mv "$work/new.jar" "$folder/$2-$version.jar"
     cp "$here/$1/pom.xml" "$folder/$2-$version.pom"
+    for file in "$folder/$2-$version.jar" "$folder/$2-$version.pom"; do
+        sha1sum < "$file" | cut -d ' ' -f 1 > "$file.sha1"
+    done
 }
 
 compile kogge "$work"

@@ -140,14 +140,26 @@ fn the_java_binding_works_on_every_jdk() {
 }
 
 #[test]
-fn a_jvm_ends_at_once_in_the_middle_of_fetches() {
+fn a_jvm_ends_at_once_in_the_middle_of_fetches_and_the_next_goes_on() {
     let scene = scene();
     for jdk in jdks() {
-        for how in ["exit", "halt", "return"] {
-            let mut java = jdk.command();
-            java.env("KOGGE_SCENE", &scene.0.path);
-            let text = both(&mut java, "dev.kogge.test.Leave", &[how]);
-            assert_eq!(text, format!("leaving by {how}\n"), "JDK {}", jdk.release);
+        for how in ["exit", "halt", "return", "kill"] {
+            let folder = tempfile::tempdir().unwrap();
+            let data = folder.path().to_str().unwrap();
+            let leave = |how: &str| {
+                let mut java = jdk.command();
+                java.env("KOGGE_SCENE", &scene.0.path);
+                java.args(["dev.kogge.test.Leave", how, data]);
+                let output = java.output().unwrap();
+                let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                let errors = String::from_utf8_lossy(&output.stderr);
+                assert_eq!(errors, "", "JDK {}, {how}", jdk.release);
+                (text, output.status.code())
+            };
+            // Killed by a signal, it has no code.
+            let code = if how == "kill" { None } else { Some(0) };
+            assert_eq!(leave(how), (format!("leaving by {how}\n"), code));
+            assert_eq!(leave("after"), ("no file\nthe bytes\n".into(), Some(0)));
         }
     }
 }

@@ -6,10 +6,13 @@
     reason = "a program that prints a table, or ends"
 )]
 
+mod java;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::maven_build::Jars;
 use crate::network::target;
 use crate::run::{Failure, run};
 use crate::scene::Scene;
@@ -47,9 +50,14 @@ pub fn bench_ffi(folder: &Path) -> Result<(), Failure> {
         arguments: vec![data.display().to_string(), tiny, large],
     };
     let rust = bed.rust()?;
-    let others = [("C", bed.c()?, 15.0), ("Go", bed.go()?, 40.0)];
+    let jars = Jars::build(&bed.library.join("libkogge_jni.so"), &folder.join("jars"))?;
+    let others = [
+        ("C", bed.c()?, 15.0),
+        ("Go", bed.go()?, 40.0),
+        ("Java", java::java(&bed, &jars)?, 60.0),
+    ];
     print(&rust, &others, bed.stripped_mb()?);
-    Ok(())
+    java::maven(&jars)
 }
 
 struct Bed {

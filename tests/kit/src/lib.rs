@@ -3,6 +3,7 @@
 //! * [`registry`]: Debian's `docker-registry`, filled by `umoci` and `skopeo` with images made of
 //!   files from Debian packages, behind a proxy that counts every request.
 //! * [`maven`]: a static server over jars and poms that Maven itself downloaded.
+//! * [`maven_build`]: builds from there and from a network, with the extension for Maven.
 //! * [`network`]: `kogge up` processes that agree.
 //! * [`scene`]: such a network with known artifacts, for the tests of other languages.
 //! * [`mod@run`]: processes that end with the test.
@@ -10,6 +11,7 @@
 pub mod bench;
 pub mod image;
 pub mod maven;
+pub mod maven_build;
 pub mod network;
 pub mod proxy;
 pub mod registry;

@@ -6,13 +6,14 @@
 //! * Handles are numbers (`long`); stale and invented ones are `KoggeException`s.
 //! * Texts are UTF-8 in `byte[]`, records are little-endian in `byte[]` (see `pack.rs`): one crossing
 //!   for a thousand entries.
-//! * No thread of the library ever calls Java: a Java thread waits in `queueNext`.
+//! * No thread of the library ever calls Java: Java threads wait in `queueNext` and `logNext`.
 
 mod call;
 mod config;
 mod events;
 mod fetch;
 mod keep;
+mod lines;
 mod log;
 mod node;
 mod pack;

@@ -24,7 +24,7 @@ impl Record {
         self.bytes(owned(text).as_bytes());
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         // Longer texts than Java's arrays can be do not come from the library.
         let len = i32::try_from(bytes.len()).unwrap_or(0);
         self.0.extend_from_slice(&len.to_le_bytes());

@@ -1,10 +1,13 @@
 package dev.kogge;
 
 import java.io.IOException;
+import java.lang.System.Logger.Level;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Objects;
+import java.util.function.Consumer;
 
 /**
  * How a node is to be opened. The keys are those of the configuration file, with dots between tables
@@ -93,6 +96,20 @@ public final class KoggeConfig {
         return with(config -> Native.configNetwork(config, Native.NETWORK_STORED, new byte[0]));
     }
 
+    /**
+     * Sends the node's log up to a level to {@code consumer}: such as INFO, which has warnings and
+     * errors too, or OFF. One thread per node ({@code kogge-log}, a daemon) calls it, a moment after the
+     * line was written and until the last line was told, which is after the node was closed. Meanwhile
+     * the node waits for nothing: if a thousand lines wait, the next ones are dropped, and a line tells
+     * how many. What it throws goes to the thread's uncaught exception handler, and the next line comes
+     * nevertheless.
+     */
+    public KoggeConfig log(Level level, Consumer<? super LogLine> consumer) {
+        int number = LogLine.number(level);
+        Objects.requireNonNull(consumer);
+        return with(config -> LogLine.read(Native.configLog(config, number), consumer));
+    }
+
     private KoggeConfig with(Setting setting) {
         settings.add(setting);
         return this;
@@ -106,7 +123,7 @@ public final class KoggeConfig {
                 setting.apply(config);
             }
             return config;
-        } catch (KoggeException e) {
+        } catch (KoggeException | RuntimeException | Error e) {
             Native.configFree(config);
             throw e;
         }

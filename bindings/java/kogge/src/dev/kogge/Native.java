@@ -64,6 +64,12 @@ final class Native {
 
     static native void configNetwork(long config, int network, byte[] genesis) throws KoggeException;
 
+    /** Keeps the log of the nodes that are opened with it; gives the number to read it with. */
+    static native long configLog(long config, int maxLevel) throws KoggeException;
+
+    /** A record of lines; waits for some. Null after the last line of the last node. */
+    static native byte[] logNext(long log);
+
     static native void configFree(long config);
 
     static native long queueNew() throws KoggeException;

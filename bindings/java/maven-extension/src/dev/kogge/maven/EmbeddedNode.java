@@ -30,7 +30,7 @@ final class EmbeddedNode {
     static final int SLOTS = 8;
 
     /** A peer that gives nothing for so long is given up. Unit: seconds. */
-    private static final int FETCH_TIMEOUT_S = 10;
+    private static final int FETCH_TIMEOUT_S = 5;
 
     private final KoggeNode node;
     private final Path folder;

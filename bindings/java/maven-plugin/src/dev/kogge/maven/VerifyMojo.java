@@ -43,6 +43,12 @@ public final class VerifyMojo extends NodeMojo {
                     + ", \"log_index\": " + index) + "}";
         }
 
+        /** As a line: the state, the digest, the path. */
+        String text() {
+            return state + "  " + found + "  " + path
+                    + (logged.isEmpty() ? "" : "  entry " + index + ": " + logged);
+        }
+
         private static String quote(String text) {
             return '"' + text.replace("\\", "\\\\").replace("\"", "\\\"") + '"';
         }
@@ -101,9 +107,17 @@ public final class VerifyMojo extends NodeMojo {
         if (file.getParent() != null) {
             Files.createDirectories(file.getParent());
         }
-        String rows = findings.stream().map(it -> "  " + it.json()).collect(Collectors.joining(",\n"));
-        Files.writeString(file, "{\"artifacts\": [\n" + rows + "\n]}\n");
+        Files.writeString(file, file.toString().endsWith(".txt") ? lines(findings) : json(findings));
         getLog().info("report: " + file);
+    }
+
+    private static String lines(List<Finding> findings) {
+        return findings.stream().map(it -> it.text() + "\n").collect(Collectors.joining());
+    }
+
+    private static String json(List<Finding> findings) {
+        return findings.stream().map(it -> "  " + it.json())
+                .collect(Collectors.joining(",\n", "{\"artifacts\": [\n", "\n]}\n"));
     }
 
     private static String sha256(Path file) throws IOException {
