@@ -70,8 +70,9 @@ bench:
 # The figures of the C library and the bindings, beside Rust in the same run.
 bench-ffi:
 	@scripts/setup.sh test
-	cargo build --release --quiet -p kogge-ffi -p kogge-jni -p kogge-daemon -p kogge-testkit \
-		-p kogge --lib --bins --example bench-ffi
+	cargo build --release --quiet -p kogge-daemon -p kogge-testkit
+	cargo build --profile library --quiet -p kogge-ffi -p kogge-jni -p kogge --lib \
+		--example bench-ffi
 	KOGGE_BUILT=1 ./target/release/kogge-testkit bench-ffi
 
 # Writes include/kogge.h and the lists in tests/abi anew; look at the difference, and read docs/abi.md,
@@ -80,14 +81,13 @@ header:
 	@$(BUILD_FOR_TESTS)
 	KOGGE_BUILT=1 KOGGE_BLESS=1 cargo test --quiet --workspace --features kogge/testing --test ffi abi::
 
-# Installs the C library below $(DESTDIR)$(PREFIX). LIBRARY=FOLDER takes one that is built instead of
-# building a release.
+# Installs the C library below $(DESTDIR)$(PREFIX). LIBRARY=FOLDER takes one that is built already.
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 install:
 ifeq ($(LIBRARY),)
-	cargo build --release --quiet -p kogge-ffi --lib
+	cargo build --profile library --quiet -p kogge-ffi --lib
 endif
 	@LIBRARY="$(LIBRARY)" PREFIX="$(PREFIX)" LIBDIR="$(LIBDIR)" INCLUDEDIR="$(INCLUDEDIR)" \
 		DESTDIR="$(DESTDIR)" scripts/install.sh

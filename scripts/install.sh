@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the C library; `make install` calls it.
 #
-#   LIBRARY=target/release PREFIX=/usr/local DESTDIR= LIBDIR= INCLUDEDIR= scripts/install.sh
+#   LIBRARY=target/library PREFIX=/usr/local DESTDIR= LIBDIR= INCLUDEDIR= scripts/install.sh
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -9,7 +9,7 @@ prefix=${PREFIX:-/usr/local}
 libdir=${LIBDIR:-$prefix/lib}
 includedir=${INCLUDEDIR:-$prefix/include}
 to=${DESTDIR:-}
-library=${LIBRARY:-$root/target/release}
+library=${LIBRARY:-$root/target/library}
 
 define() { sed -n "s/^#define $1 //p" "$root/include/kogge.h"; }
 major=$(define KOGGE_ABI_MAJOR)

@@ -45,7 +45,7 @@ pub fn bench_ffi(folder: &Path) -> Result<(), Failure> {
     let data = node.data.clone();
     let bed = Bed {
         root: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")),
-        library: target().join("release"),
+        library: target().join("library"),
         folder: folder.to_owned(),
         arguments: vec![data.display().to_string(), tiny, large],
     };
