@@ -23,7 +23,7 @@ test:
 	KOGGE_BUILT=1 cargo test --workspace --no-fail-fast --features kogge/testing
 
 # The C library and the programs with the features of the tests: `cargo test` builds no C library.
-BUILD_FOR_TESTS = cargo build --quiet --workspace --lib --bins --tests --features kogge/testing
+BUILD_FOR_TESTS = cargo build --quiet --workspace --lib --bins --tests --examples --features kogge/testing
 
 # The C library with nothing left out: each of its programs under AddressSanitizer and valgrind too.
 test-ffi-full:

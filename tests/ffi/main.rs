@@ -39,8 +39,9 @@ fn library_folder() -> PathBuf {
         let library = folder.join("libkogge.so");
         if std::env::var_os("KOGGE_BUILT").is_none() || !library.exists() {
             let mut cargo = Command::new(env!("CARGO"));
-            let build = "build --quiet --workspace --lib --bins --tests --features kogge/testing";
-            run(cargo.args(build.split(' ')).current_dir(root()));
+            let what = "--workspace --lib --bins --tests --examples --features kogge/testing";
+            cargo.args(["build", "--quiet"]).args(what.split(' '));
+            run(cargo.current_dir(root()));
         }
         let soname = folder.join("libkogge.so.1");
         if std::fs::read_link(&soname).is_err() {

@@ -164,13 +164,7 @@ const GOALS: [Goal; 7] = [
         1.0,
         30.0,
     ),
-    Goal::below(
-        "resident_used_mb",
-        "after 20,000 fetches",
-        "MB",
-        1.0,
-        30.0,
-    ),
+    Goal::below("resident_used_mb", "after 20,000 fetches", "MB", 1.0, 30.0),
 ];
 
 const FETCH: &str = "fetch_10k_s";
