@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 
 use crate::{library_folder, root, run, scene};
 
-/// Most bytes of the stripped release library. Unit: bytes.
-const RELEASE_BYTES_MAX: u64 = 12 << 20;
+/// Most bytes of the stripped library: it must not grow unnoticed. The aim is 12 MB; what is above it
+/// is a second library for TLS, which libp2p brings. Unit: bytes.
+const LIBRARY_BYTES_MAX: u64 = 15_500_000;
 
 /// Installs the library of this build with `make`, and gives the prefix.
 fn install(folder: &Path, stage: &str) -> PathBuf {
@@ -222,11 +223,11 @@ fn the_examples_work(made: &Path, libraries: &Path) {
     assert!(told.starts_with("usage: events"), "{told}");
 }
 
-/// Where somebody built a release: cheap to look at, too slow to build here.
+/// Where somebody built it for others (`make install`): cheap to look at, too slow to build here.
 #[test]
-fn the_release_library_is_small() {
+fn the_library_for_others_is_small() {
     let library = library_folder()
-        .with_file_name("release")
+        .with_file_name("library")
         .join("libkogge.so");
     if !library.exists() {
         return;
@@ -239,5 +240,5 @@ fn the_release_library_is_small() {
         .arg(&stripped)
         .arg(library));
     let size = std::fs::metadata(stripped).unwrap().len();
-    assert!(size <= RELEASE_BYTES_MAX, "{size} bytes");
+    assert!(size <= LIBRARY_BYTES_MAX, "{size} bytes");
 }
