@@ -11,6 +11,7 @@ pub(crate) mod attested;
 pub(crate) mod builder;
 pub mod clock;
 pub mod config;
+pub(crate) mod deposit;
 pub(crate) mod dials;
 pub mod event;
 pub mod executor;

@@ -12,6 +12,7 @@ pub mod error;
 pub mod job;
 
 mod address;
+pub mod agent;
 pub mod http;
 pub mod proxy;
 mod reach;
@@ -31,10 +32,11 @@ pub mod upstream;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use agent::HttpConfig;
 pub use deposit::{Deposit, DepositWriter, Digests, Stored};
 pub use docker::Images;
 pub use error::PipelineError;
-pub use http::{Client, HttpConfig};
+pub use http::Client;
 pub use install::MavenPlaces;
 pub use job::{
     Cancel, FileFacts, Job, Outcome, Package, Pipeline, Progress, Spec, Step, TagBinding,

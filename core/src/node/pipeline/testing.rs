@@ -9,8 +9,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::base::{Sha256, Time};
+use crate::node::pipeline::agent::HttpConfig;
 use crate::node::pipeline::deposit::{Deposit, DepositWriter, Digests, Stored};
-use crate::node::pipeline::http::{Client, HttpConfig, Request};
+use crate::node::pipeline::http::{Client, Request};
 use crate::node::pipeline::job::{Cancel, Job, Progress, Step};
 use crate::node::pipeline::retry::Patience;
 

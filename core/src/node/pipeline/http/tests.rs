@@ -1,5 +1,6 @@
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::*;
 use crate::node::pipeline::testing::{Received, Reply, Server, client, client_with, request};

@@ -187,17 +187,18 @@ final class KoggeTest extends Claims {
     void claimAConsumerOfTheLogMayCloseItsNodeOrNeverReturn() throws Exception {
         List<LogLine> lines = new CopyOnWriteArrayList<>();
         AtomicReference<KoggeNode> itself = new AtomicReference<>();
+        CountDownLatch opened = new CountDownLatch(1);
         KoggeFuture<KoggeNode> opening = KoggeNode.openAsync(scene.config("log")
                 .log(Level.ALL, line -> {
-                    if (itself.get() != null) {
-                        try {
-                            itself.get().close();
-                        } catch (KoggeException e) {
-                            lines.add(line);
-                        }
+                    try {
+                        opened.await();
+                        itself.get().close();
+                    } catch (KoggeException | InterruptedException e) {
+                        lines.add(line);
                     }
                 }));
         itself.set(opening.await());
+        opened.countDown();
         waitUntil("a closed node", () -> { }, () -> {
             try {
                 itself.get().id();

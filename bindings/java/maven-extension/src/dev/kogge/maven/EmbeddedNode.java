@@ -1,6 +1,6 @@
 package dev.kogge.maven;
 
-import dev.kogge.ArtifactInfo;
+import dev.kogge.Artifact;
 import dev.kogge.FetchRequest;
 import dev.kogge.KoggeConfig;
 import dev.kogge.KoggeException;
@@ -8,8 +8,8 @@ import dev.kogge.KoggeFuture;
 import dev.kogge.KoggeNode;
 import dev.kogge.KoggeStatus;
 import dev.kogge.LogEntry;
+import java.io.FilterInputStream;
 import java.io.IOException;
-import java.io.InputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -116,25 +116,29 @@ final class EmbeddedNode {
         }
     }
 
-    /** A verified file, whole and stored here. */
-    static final class Found {
-        final InputStream bytes;
+    /** A file, verified while its bytes come. Storing it takes longer, and nobody waits for that. */
+    static final class Found extends FilterInputStream {
         final long size;
         final long bytesFromPeers;
+        private final Artifact artifact;
 
-        Found(InputStream bytes, ArtifactInfo info) {
-            this.bytes = bytes;
-            size = info.size();
-            bytesFromPeers = Math.min(info.bytesFromPeers(), info.size());
+        Found(Artifact artifact) {
+            super(artifact.newInputStream());
+            this.artifact = artifact;
+            size = artifact.size();
+            bytesFromPeers = Math.max(0, size - artifact.info().bytesFromStore());
+        }
+
+        @Override
+        public void close() {
+            artifact.close();
         }
     }
 
     /** The file; null if the log does not have it. */
     Found fetch(Coordinates it) throws IOException, InterruptedException {
-        FetchRequest request = FetchRequest.of(it.what).file(it.file);
         try {
-            ArtifactInfo info = node.fetchToStore(request).await();
-            return new Found(node.openStream(request), info);
+            return new Found(node.fetch(FetchRequest.of(it.what).file(it.file)).await());
         } catch (KoggeException e) {
             if (isAbsent(e)) {
                 return null;

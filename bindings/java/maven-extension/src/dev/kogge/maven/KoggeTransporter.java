@@ -54,7 +54,7 @@ final class KoggeTransporter extends AbstractTransporter {
             return;
         }
         Map<String, MessageDigest> digests = digests();
-        Digesting bytes = new Digesting(found.bytes, digests.values());
+        Digesting bytes = new Digesting(found, digests.values());
         try (InputStream in = bytes) {
             utilGet(task, in, false, found.size, false);
         } catch (IOException e) {
