@@ -121,9 +121,9 @@ final class KoggeTransporter extends AbstractTransporter {
     }
 
     private static String hex(byte[] bytes) {
-        StringBuilder text = new StringBuilder();
+        StringBuilder text = new StringBuilder(2 * bytes.length);
         for (byte it : bytes) {
-            text.append(String.format("%02x", it));
+            text.append(Character.forDigit(it >> 4 & 0xf, 16)).append(Character.forDigit(it & 0xf, 16));
         }
         return text.toString();
     }
