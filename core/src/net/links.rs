@@ -7,7 +7,7 @@
 //! many; if it does not, then it has lost the elected one, and the arbiter elects the new one after
 //! [`REPLACE_AFTER`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -140,6 +140,14 @@ impl Behaviour {
             .collect();
         for connection in open {
             self.notify(*peer, connection, Command::Drain);
+        }
+    }
+
+    /// Closes every connection politely, whether it is a link yet or not.
+    pub(crate) fn disconnect_all(&mut self, reason: &DownReason) {
+        let peers: BTreeSet<NodeId> = self.connections.values().map(|it| it.peer).collect();
+        for peer in peers {
+            self.disconnect(&peer, reason);
         }
     }
 

@@ -405,14 +405,19 @@ impl Task {
         for listener in self.listeners.keys() {
             self.swarm.remove_listener(*listener);
         }
-        let links = &mut self.swarm.behaviour_mut().links;
-        for peer in self.shared.links.peers() {
-            links.disconnect(&peer, &DownReason::Requested);
-        }
         let swarm = &mut self.swarm;
+        swarm
+            .behaviour_mut()
+            .links
+            .disconnect_all(&DownReason::Requested);
         let polite = async {
             while swarm.behaviour().links.connection_count() > 0 {
-                swarm.select_next_some().await;
+                // One that was being made meanwhile has nobody to say good-bye to.
+                if let SwarmEvent::ConnectionEstablished { connection_id, .. } =
+                    swarm.select_next_some().await
+                {
+                    swarm.close_connection(connection_id);
+                }
             }
         };
         let late = async {
