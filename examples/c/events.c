@@ -84,9 +84,9 @@ int main(int argc, char **argv) {
     /* What a buffer of stdio holds, poll does not see. */
     setvbuf(stdin, NULL, _IONBF, 0);
     node = open_node(config);
-    check("no queue", kogge_queue_new(&queue, &error), error);
-    check("no events", kogge_events_open(node, &filter, &events, &error), error);
-    check("no events", kogge_events_attach(events, queue, EVENTS, &error), error);
+    check("no queue", kogge_queue_new(&queue, &error), &error);
+    check("no events", kogge_events_open(node, &filter, &events, &error), &error);
+    check("no events", kogge_events_attach(events, queue, EVENTS, &error), &error);
     while (has_input || running != 0) {
         kogge_completed items[16];
         size_t count = 0, at;

@@ -20,20 +20,20 @@ static inline kogge_str text(const char *it) {
 }
 
 /* Ends the program if a call failed, and tells why. */
-static inline void check(const char *what, kogge_status status, kogge_error *error) {
+static inline void check(const char *what, kogge_status status, kogge_error **error) {
     kogge_str name, message, cause;
     size_t depth;
     if (status == KOGGE_STATUS_OK) {
         return;
     }
     name = kogge_status_get_name(status);
-    message = kogge_error_get_message(error);
+    message = kogge_error_get_message(*error);
     fprintf(stderr, "%s: %.*s (%.*s)\n", what, (int)message.len, message.ptr, (int)name.len,
             name.ptr);
-    for (depth = 0; (cause = kogge_error_get_cause(error, depth)).len != 0; depth++) {
+    for (depth = 0; (cause = kogge_error_get_cause(*error, depth)).len != 0; depth++) {
         fprintf(stderr, "  because %.*s\n", (int)cause.len, cause.ptr);
     }
-    kogge_error_free(error);
+    kogge_error_free(*error);
     exit(1);
 }
 
@@ -67,7 +67,7 @@ static inline kogge_bytes read_file(const char *path) {
 static inline kogge_config *new_config(void) {
     kogge_config *config = NULL;
     kogge_error *error = NULL;
-    check("cannot use this library", kogge_config_new(KOGGE_ABI_VERSION, &config, &error), error);
+    check("cannot use this library", kogge_config_new(KOGGE_ABI_VERSION, &config, &error), &error);
     return config;
 }
 
@@ -91,7 +91,7 @@ static inline bool node_option(kogge_config *config, int option, const char *val
     default:
         return false;
     }
-    check(value, status, error);
+    check(value, status, &error);
     return true;
 }
 
@@ -99,15 +99,15 @@ static inline bool node_option(kogge_config *config, int option, const char *val
 static inline kogge_node *open_node(kogge_config *config) {
     kogge_node *node = NULL;
     kogge_error *error = NULL;
-    check("cannot open the node", kogge_node_open(config, 30000, &node, &error), error);
+    check("cannot open the node", kogge_node_open(config, 30000, &node, &error), &error);
     kogge_config_free(config);
-    check("cannot reach the network", kogge_node_live(node, 30000, &error), error);
+    check("cannot reach the network", kogge_node_live(node, 30000, &error), &error);
     return node;
 }
 
 static inline void close_node(kogge_node *node) {
     kogge_error *error = NULL;
-    check("cannot close the node", kogge_node_close(node, 30000, &error), error);
+    check("cannot close the node", kogge_node_close(node, 30000, &error), &error);
 }
 
 #endif

@@ -40,7 +40,7 @@ int main(int argc, char **argv) {
         request.name.file = text(argv[optind + 1]);
     }
     node = open_node(config);
-    check("cannot fetch", kogge_fetch_start(node, &request, &sink, NULL, &op, &error), error);
+    check("cannot fetch", kogge_fetch_start(node, &request, &sink, NULL, &op, &error), &error);
     while (kogge_op_wait(op, 100) == KOGGE_STATUS_TIMED_OUT) {
         uint64_t done = 0, total = 0;
         if (kogge_op_get_progress(op, &done, &total) == KOGGE_STATUS_OK && total != 0) {
@@ -49,7 +49,7 @@ int main(int argc, char **argv) {
         }
     }
     fputc('\n', stderr);
-    check("cannot fetch", kogge_fetch_finish(op, &result, NULL, NULL, &error), error);
+    check("cannot fetch", kogge_fetch_finish(op, &result, NULL, NULL, &error), &error);
     printf("%llu bytes, %llu from peers, entry %llu of the log\n", (unsigned long long)result.size,
            (unsigned long long)result.bytes_from_peers, (unsigned long long)result.log_index);
     kogge_op_free(op);

@@ -45,13 +45,13 @@ int main(int argc, char **argv) {
         strcat(strcat(query, " "), argv[optind]);
     }
     node = open_node(config);
-    check("cannot search", kogge_log_query_open(node, text(query), &cursor, &error), error);
+    check("cannot search", kogge_log_query_open(node, text(query), &cursor, &error), &error);
     while ((status = kogge_cursor_next(cursor, 10000, &rows, &error)) == KOGGE_STATUS_OK) {
         print(rows);
         kogge_rows_free(rows);
     }
     if (status != KOGGE_STATUS_END) {
-        check("cannot search", status, error);
+        check("cannot search", status, &error);
     }
     kogge_error_free(error);
     kogge_cursor_free(cursor);

@@ -37,7 +37,7 @@ int main(int argc, char **argv) {
     }
     waybill = read_file(argv[optind + 1]);
     check(argv[optind],
-          kogge_verify_file(text(argv[optind]), waybill, kind, trust, &rows, &error), error);
+          kogge_verify_file(text(argv[optind]), waybill, kind, trust, &rows, &error), &error);
     if (kogge_rows_get_entry(rows, 0, &entry) == KOGGE_STATUS_OK) {
         printf("%s is %.*s of %.*s, entry %llu of the log\n", argv[optind], (int)entry.file.len,
                entry.file.ptr, (int)entry.purl.len, entry.purl.ptr,

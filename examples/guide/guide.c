@@ -12,8 +12,11 @@ static kogge_str text(const char *it) {
     return view;
 }
 
+/* Why the last call that failed did. */
+static kogge_error *error;
+
 /* Ends the program if a call failed. */
-static void check(kogge_status status, kogge_error *error) {
+static void check(kogge_status status) {
     if (status != KOGGE_STATUS_OK) {
         kogge_str message = kogge_error_get_message(error);
         fprintf(stderr, "guide: %.*s\n", (int)message.len, message.ptr);
@@ -35,16 +38,15 @@ int main(int count, char **arguments) {
     kogge_bytes document = {genesis, fread(genesis, 1, sizeof genesis, file)};
     fclose(file);
 
-    kogge_error *error = NULL;
     kogge_config *config = NULL;
-    check(kogge_config_new(KOGGE_ABI_VERSION, &config, &error), error);
-    check(kogge_config_set_str(config, text("data_dir"), text(arguments[2]), &error), error);
-    check(kogge_config_add_str(config, text("peers"), text(arguments[4]), &error), error);
-    check(kogge_config_set_network(config, KOGGE_NETWORK_GENESIS, document, &error), error);
+    check(kogge_config_new(KOGGE_ABI_VERSION, &config, &error));
+    check(kogge_config_set_str(config, text("data_dir"), text(arguments[2]), &error));
+    check(kogge_config_add_str(config, text("peers"), text(arguments[4]), &error));
+    check(kogge_config_set_network(config, KOGGE_NETWORK_GENESIS, document, &error));
     kogge_node *node = NULL;
-    check(kogge_node_open(config, 30000, &node, &error), error);
+    check(kogge_node_open(config, 30000, &node, &error));
     kogge_config_free(config);
-    check(kogge_node_live(node, 30000, &error), error);
+    check(kogge_node_live(node, 30000, &error));
 
     kogge_fetch_request request;
     memset(&request, 0, sizeof request);
@@ -56,7 +58,7 @@ int main(int count, char **arguments) {
     sink.struct_size = sizeof sink;
     sink.kind = KOGGE_SINK_NONE; /* Into the node's store. */
     kogge_fetch_result result;
-    check(kogge_fetch(node, &request, &sink, 60000, &result, NULL, NULL, &error), error);
+    check(kogge_fetch(node, &request, &sink, 60000, &result, NULL, NULL, &error));
 
     printf("%llu ", (unsigned long long)result.size);
     for (size_t at = 0; at < sizeof result.sha256; at++) {
@@ -64,6 +66,6 @@ int main(int count, char **arguments) {
     }
     printf(" %llu\n", (unsigned long long)result.log_index);
 
-    check(kogge_node_close(node, 30000, &error), error);
+    check(kogge_node_close(node, 30000, &error));
     return 0;
 }

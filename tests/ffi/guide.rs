@@ -63,24 +63,33 @@ fn the_guide_prints_the_same_in_every_language() {
         artifact["index"]
     );
     let folder = tempfile::tempdir().unwrap();
-    let rust = Command::new(library_folder().join("examples/guide"));
-    for (language, mut program) in [
-        ("c", c("examples/guide/guide.c", folder.path())),
-        (
-            "go",
-            go::program("examples/guide/guide.go", folder.path(), &shared.0),
-        ),
-        ("java", java("Guide")),
-        ("rust", rust),
-    ] {
-        let what = format!("sha256:{}", text(&artifact["sha256"]));
-        let data = folder.path().join(language);
+    let programs = || {
+        let rust = Command::new(library_folder().join("examples/guide"));
+        let go = go::program("examples/guide/guide.go", folder.path(), &shared.0);
+        [
+            ("c", c("examples/guide/guide.c", folder.path())),
+            ("go", go),
+            ("java", java("Guide")),
+            ("rust", rust),
+        ]
+    };
+    let with = |language: &str, program: &mut Command, what: &str| {
         program
             .arg(what)
-            .arg(data)
+            .arg(folder.path().join(language))
             .arg(text(&scene["genesis"]))
             .arg(text(&scene["peers"][0]));
+    };
+    for (language, mut program) in programs() {
+        let what = format!("sha256:{}", text(&artifact["sha256"]));
+        with(language, &mut program, &what);
         assert_eq!(run(&mut program), expected, "{language}");
+    }
+    for (language, mut program) in programs() {
+        with(language, &mut program, text(&scene["absent"]));
+        let told = kogge_testkit::run::run(&mut program).unwrap_err().0;
+        let why = "the log does not have it";
+        assert!(told.contains(why), "{language}: {told}");
     }
 }
 

@@ -211,6 +211,7 @@ fn the_examples_work(made: &Path, libraries: &Path) {
     std::fs::write(goal, b"other bytes").unwrap();
     let told = verify(&args).unwrap_err();
     assert!(told.contains("(unverified)"), "{told}");
+    assert!(!told.contains(":  ("), "it says why: {told}");
 
     let mut args = options(value, &folder.path().join("data"));
     let input = format!("{} {}\n\n{absent}\n", text("what"), text("file"));
