@@ -210,6 +210,11 @@ typedef struct {
   kogge_queue *queue;
   // Given back by the queue.
   uint64_t tag;
+  // NULL, or: the call that starts the operation does at once, on its own thread, what needs no
+  // waiting, such as reading a small artifact that is stored, and says here whether that was all.
+  // 1: the operation has ended, and nothing above is used. 0: it goes on, and its end will be told.
+  // Written if the start succeeds.
+  uint8_t *ended_out;
 } kogge_completion;
 
 // Borrowed bytes, valid as `kogge_str` is.

@@ -113,6 +113,10 @@ func (p *pump) begin(start starter) (running, error) {
 		p.forget(tag)
 		return running{}, err
 	}
+	if made.end != C.KOGGE_STATUS_AGAIN {
+		p.forget(tag)
+		wait <- made.end
+	}
 	return running{made.handle, wait}, nil
 }
 

@@ -10,13 +10,20 @@ static kogge_str text(const char *ptr, size_t len) { return (kogge_str){ptr, len
 
 static kogge_bytes bytes(const uint8_t *ptr, size_t len) { return (kogge_bytes){ptr, len}; }
 
-static kogge_completion completion(kg_handle queue, uint64_t tag) {
-  return (kogge_completion){
-      .struct_size = sizeof(kogge_completion), .queue = (kogge_queue *)queue, .tag = tag};
+static kogge_completion completion(kg_handle queue, uint64_t tag, uint8_t *has_ended) {
+  return (kogge_completion){.struct_size = sizeof(kogge_completion),
+                            .queue = (kogge_queue *)queue,
+                            .tag = tag,
+                            .ended_out = has_ended};
 }
 
 static kg_made made(kogge_status status, void *handle, kogge_error *error) {
-  return (kg_made){status, (kg_handle)handle, (kg_handle)error};
+  return (kg_made){status, KOGGE_STATUS_AGAIN, (kg_handle)handle, (kg_handle)error};
+}
+
+static kg_made started(kogge_status status, kogge_op *op, kogge_error *error, uint8_t has_ended) {
+  kogge_status end = has_ended ? kogge_op_get_status(op) : KOGGE_STATUS_AGAIN;
+  return (kg_made){status, end, (kg_handle)op, (kg_handle)error};
 }
 
 kg_error kg_error_get(kg_handle error) {
@@ -171,12 +178,13 @@ kg_made kg_op_finish(kg_handle op) {
 void kg_op_free(kg_handle op) { kogge_op_free((kogge_op *)op); }
 
 kg_made kg_open_start(kg_handle config, kg_handle queue, uint64_t tag) {
-  kogge_completion told = completion(queue, tag);
+  uint8_t has_ended = 0;
+  kogge_completion told = completion(queue, tag, &has_ended);
   kogge_op *op = NULL;
   kogge_error *error = NULL;
   kogge_status status =
       kogge_node_open_start((const kogge_config *)config, &told, &op, &error);
-  return made(status, op, error);
+  return started(status, op, error, has_ended);
 }
 
 kg_made kg_open_finish(kg_handle op) {
@@ -200,22 +208,24 @@ kg_made kg_node_id(kg_handle node, uint8_t *id) {
 }
 
 kg_made kg_live_start(kg_handle node, kg_handle queue, uint64_t tag) {
-  kogge_completion told = completion(queue, tag);
+  uint8_t has_ended = 0;
+  kogge_completion told = completion(queue, tag, &has_ended);
   kogge_op *op = NULL;
   kogge_error *error = NULL;
   kogge_status status = kogge_node_live_start((kogge_node *)node, &told, &op, &error);
-  return made(status, op, error);
+  return started(status, op, error, has_ended);
 }
 
 kg_made kg_ask_start(kg_handle node, kg_handle queue, uint64_t tag, const char *topic,
                      size_t topic_len, const char *params, size_t params_len) {
-  kogge_completion told = completion(queue, tag);
+  uint8_t has_ended = 0;
+  kogge_completion told = completion(queue, tag, &has_ended);
   kogge_op *op = NULL;
   kogge_error *error = NULL;
   kogge_status status =
       kogge_node_query_json_start((kogge_node *)node, text(topic, topic_len),
                                   text(params, params_len), &told, &op, &error);
-  return made(status, op, error);
+  return started(status, op, error, has_ended);
 }
 
 kg_made kg_ask_finish(kg_handle op) {
@@ -228,22 +238,24 @@ kg_made kg_ask_finish(kg_handle op) {
 
 kg_made kg_build_request_start(kg_handle node, kg_handle queue, uint64_t tag, const char *spec,
                                size_t len) {
-  kogge_completion told = completion(queue, tag);
+  uint8_t has_ended = 0;
+  kogge_completion told = completion(queue, tag, &has_ended);
   kogge_op *op = NULL;
   kogge_error *error = NULL;
   kogge_status status =
       kogge_build_request_start((kogge_node *)node, text(spec, len), &told, &op, &error);
-  return made(status, op, error);
+  return started(status, op, error, has_ended);
 }
 
 kg_made kg_build_wait_start(kg_handle node, kg_handle queue, uint64_t tag, const char *id,
                             size_t len) {
-  kogge_completion told = completion(queue, tag);
+  uint8_t has_ended = 0;
+  kogge_completion told = completion(queue, tag, &has_ended);
   kogge_op *op = NULL;
   kogge_error *error = NULL;
   kogge_status status =
       kogge_build_wait_start((kogge_node *)node, text(id, len), &told, &op, &error);
-  return made(status, op, error);
+  return started(status, op, error, has_ended);
 }
 
 kg_made kg_build_finish(kg_handle op) {
@@ -264,21 +276,23 @@ kg_stat kg_store_stat(kg_handle node, const char *digest, size_t len) {
 
 kg_made kg_pin_start(kg_handle node, kg_handle queue, uint64_t tag, const char *digest, size_t len,
                      uint8_t pinned) {
-  kogge_completion told = completion(queue, tag);
+  uint8_t has_ended = 0;
+  kogge_completion told = completion(queue, tag, &has_ended);
   kogge_op *op = NULL;
   kogge_error *error = NULL;
   kogge_status status = kogge_store_pin_start((kogge_node *)node, text(digest, len), pinned, &told,
                                               &op, &error);
-  return made(status, op, error);
+  return started(status, op, error, has_ended);
 }
 
 kg_made kg_shrink_start(kg_handle node, kg_handle queue, uint64_t tag, uint64_t bytes_max) {
-  kogge_completion told = completion(queue, tag);
+  uint8_t has_ended = 0;
+  kogge_completion told = completion(queue, tag, &has_ended);
   kogge_op *op = NULL;
   kogge_error *error = NULL;
   kogge_status status =
       kogge_store_shrink_start((kogge_node *)node, bytes_max, &told, &op, &error);
-  return made(status, op, error);
+  return started(status, op, error, has_ended);
 }
 
 kg_number kg_shrink_finish(kg_handle op) {

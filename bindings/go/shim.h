@@ -15,9 +15,11 @@
 
 typedef uintptr_t kg_handle;
 
-// A handle that was made, or why not.
+// A handle that was made, or why not. If it is an operation that has ended at once, of which the queue
+// does not tell, `end` is how; else KOGGE_STATUS_AGAIN.
 typedef struct {
   kogge_status status;
+  kogge_status end;
   kg_handle handle;
   kg_handle error;
 } kg_made;

@@ -4,19 +4,27 @@ static kogge_str text(const char *ptr, size_t len) { return (kogge_str){ptr, len
 
 static kogge_bytes bytes(const uint8_t *ptr, size_t len) { return (kogge_bytes){ptr, len}; }
 
-static kogge_completion completion(kg_handle queue, uint64_t tag) {
-  return (kogge_completion){
-      .struct_size = sizeof(kogge_completion), .queue = (kogge_queue *)queue, .tag = tag};
+static kogge_completion completion(kg_handle queue, uint64_t tag, uint8_t *has_ended) {
+  return (kogge_completion){.struct_size = sizeof(kogge_completion),
+                            .queue = (kogge_queue *)queue,
+                            .tag = tag,
+                            .ended_out = has_ended};
 }
 
 static kg_made made(kogge_status status, void *handle, kogge_error *error) {
-  return (kg_made){status, (kg_handle)handle, (kg_handle)error};
+  return (kg_made){status, KOGGE_STATUS_AGAIN, (kg_handle)handle, (kg_handle)error};
+}
+
+static kg_made started(kogge_status status, kogge_op *op, kogge_error *error, uint8_t has_ended) {
+  kogge_status end = has_ended ? kogge_op_get_status(op) : KOGGE_STATUS_AGAIN;
+  return (kg_made){status, end, (kg_handle)op, (kg_handle)error};
 }
 
 kg_made kg_fetch_start(kg_handle node, kg_handle queue, uint64_t tag, kg_wish wish,
                        const char *what, size_t what_len, const char *file, size_t file_len,
                        const char *path, size_t path_len) {
-  kogge_completion told = completion(queue, tag);
+  uint8_t has_ended = 0;
+  kogge_completion told = completion(queue, tag, &has_ended);
   kogge_name name = {sizeof name, text(what, what_len), text(file, file_len)};
   kogge_fetch_request request = {.struct_size = sizeof request,
                                  .name = name,
@@ -31,7 +39,7 @@ kg_made kg_fetch_start(kg_handle node, kg_handle queue, uint64_t tag, kg_wish wi
   kogge_error *error = NULL;
   kogge_status status =
       kogge_fetch_start((kogge_node *)node, &request, &sink, &told, &op, &error);
-  return made(status, op, error);
+  return started(status, op, error, has_ended);
 }
 
 kg_fetched kg_fetch_finish(kg_handle op) {
@@ -58,12 +66,13 @@ void kg_buffer_free(kg_handle buffer) { kogge_buffer_free((kogge_buffer *)buffer
 
 kg_made kg_chunk_start(kg_handle stream, kg_handle queue, uint64_t tag, uint64_t offset,
                        size_t max_len) {
-  kogge_completion told = completion(queue, tag);
+  uint8_t has_ended = 0;
+  kogge_completion told = completion(queue, tag, &has_ended);
   kogge_op *op = NULL;
   kogge_error *error = NULL;
   kogge_status status =
       kogge_stream_chunk_start((kogge_stream *)stream, offset, max_len, &told, &op, &error);
-  return made(status, op, error);
+  return started(status, op, error, has_ended);
 }
 
 kg_chunk kg_chunk_finish(kg_handle op) {
@@ -124,11 +133,12 @@ kg_made kg_cursor_open(kg_handle node, const char *query, size_t len) {
 }
 
 kg_made kg_cursor_start(kg_handle cursor, kg_handle queue, uint64_t tag) {
-  kogge_completion told = completion(queue, tag);
+  uint8_t has_ended = 0;
+  kogge_completion told = completion(queue, tag, &has_ended);
   kogge_op *op = NULL;
   kogge_error *error = NULL;
   kogge_status status = kogge_cursor_next_start((kogge_cursor *)cursor, &told, &op, &error);
-  return made(status, op, error);
+  return started(status, op, error, has_ended);
 }
 
 kg_made kg_cursor_finish(kg_handle op) {

@@ -120,7 +120,8 @@ impl Host {
     }
 
     /// Starts the work that `begin` makes on the node's threads, as the operation `op`, and gives its
-    /// handle. `begin` is called only if nothing can fail any more.
+    /// handle. `begin` is called only if nothing can fail any more. If `is_at_once`, the work begins on
+    /// this thread, up to where it waits; true if it ended so, of which nobody is told.
     ///
     /// # Errors
     ///
@@ -129,8 +130,9 @@ impl Host {
         self: &Arc<Self>,
         notice: Notice,
         op: Arc<Op>,
+        is_at_once: bool,
         begin: impl FnOnce(&Arc<Op>) -> F,
-    ) -> Result<*mut c_void, Failure>
+    ) -> Result<(*mut c_void, bool), Failure>
     where
         F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
     {
@@ -139,12 +141,12 @@ impl Host {
         let handle = handle::put(Object::Op(op.clone()))?;
         op.set_handle(handle);
         let work = begin(&op);
-        let mut ending = Ending {
+        let ending = Ending {
             op,
             notice: Some(notice),
             running,
         };
-        node.spawn(async move {
+        let mut run = Box::pin(async move {
             let work = AssertUnwindSafe(work).catch_unwind();
             let work = async { work.await.unwrap_or_else(|_| Err(Failure::panic())) };
             let cancelled = async {
@@ -155,9 +157,17 @@ impl Host {
             let result = future::or(cancelled, work).await;
             ending.op.released().await;
             let result = result.map_err(|it| ending.running.host.explain(it));
+            (ending, result)
+        });
+        if is_at_once && let Some((ending, result)) = thread::poll(&self.dispatch, run.as_mut()) {
+            ending.end_untold(result);
+            return Ok((handle, true));
+        }
+        node.spawn(async move {
+            let (mut ending, result) = run.await;
             ending.end(result);
         });
-        Ok(handle)
+        Ok((handle, false))
     }
 
     /// Runs `work` on the thread of the host that called.
@@ -418,6 +428,12 @@ struct Ending {
 }
 
 impl Ending {
+    /// Who started it sees the end.
+    fn end_untold(mut self, result: Result<Outcome, Failure>) {
+        self.notice = None;
+        self.op.end(result);
+    }
+
     fn end(&mut self, result: Result<Outcome, Failure>) {
         self.op.end(result);
         if let Some(notice) = self.notice.take() {

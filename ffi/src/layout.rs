@@ -28,7 +28,7 @@ fn structs_have_the_layout_that_was_promised() {
     let mut text = String::new();
     layouts! { text:
         kogge_str { ptr len }
-        kogge_completion { struct_size done_fn user_data drop_fn queue tag }
+        kogge_completion { struct_size done_fn user_data drop_fn queue tag ended_out }
         kogge_bytes { ptr len }
         kogge_event_filter { struct_size kinds after }
         kogge_event_view { number lost time_ms kind json }

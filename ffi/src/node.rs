@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::input::{out, text};
 use crate::object::Object;
 use crate::op::{Notice, Op, Outcome};
-use crate::start::{buffer, finish, give_buffer, notice, start};
+use crate::start::{Answer, Completion, buffer, finish, give_buffer, read, start};
 use crate::status::kogge_status;
 use crate::thread;
 use crate::types::{
@@ -77,7 +77,10 @@ pub unsafe extern "C" fn kogge_node_open_start(
             drop(handle::take::<Arc<Op>>(handle));
         })?;
         // SAFETY: checked not to be NULL; as the caller promises.
-        unsafe { target.write(handle.cast()) };
+        unsafe {
+            target.write(handle.cast());
+            told.answer.say(false);
+        }
         Ok(())
     };
     // SAFETY: as the caller promises.
@@ -88,6 +91,7 @@ pub unsafe extern "C" fn kogge_node_open_start(
 struct Told {
     op: (Arc<Op>, *mut std::ffi::c_void),
     notice: Notice,
+    answer: Answer,
 }
 
 /// # Safety
@@ -95,13 +99,14 @@ struct Told {
 /// `completion` is NULL or as its type says.
 unsafe fn told(completion: *const kogge_completion) -> Result<Told, Failure> {
     // SAFETY: as the caller promises.
-    let notice = unsafe { notice(completion)? };
+    let Completion { notice, answer } = unsafe { read(completion)? };
     let op = Arc::new(Op::default());
     let handle = handle::put(Object::Op(op.clone()))?;
     op.set_handle(handle);
     Ok(Told {
         op: (op, handle),
         notice,
+        answer,
     })
 }
 
@@ -212,7 +217,10 @@ pub unsafe extern "C" fn kogge_node_close_start(
             return first.and(Err(Failure::closed()));
         }
         // SAFETY: checked not to be NULL; as the caller promises.
-        unsafe { target.write(handle.cast()) };
+        unsafe {
+            target.write(handle.cast());
+            told.answer.say(false);
+        }
         Ok(())
     };
     // SAFETY: as the caller promises.

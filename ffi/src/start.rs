@@ -1,6 +1,7 @@
 //! What all trios have in common: completions come in, handles go out.
 
 use std::ffi::c_void;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::failure::Failure;
@@ -12,14 +13,39 @@ use crate::op::{Notice, Op, Outcome, UserData};
 use crate::queue::{Place, Queue};
 use crate::types::{kogge_buffer, kogge_completion, kogge_op};
 
-/// Whom the host wants to be told.
-///
+/// How the host wants to hear of an end.
+#[derive(Default)]
+pub(crate) struct Completion {
+    pub(crate) notice: Notice,
+    pub(crate) answer: Answer,
+}
+
+/// Where to say whether an operation ended at once, if the host wants that.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Answer(Option<NonNull<u8>>);
+
+impl Answer {
+    fn is_wanted(self) -> bool {
+        self.0.is_some()
+    }
+
+    /// # Safety
+    ///
+    /// The call that got the completion has not returned.
+    pub(crate) unsafe fn say(self, has_ended: bool) {
+        if let Some(target) = self.0 {
+            // SAFETY: who gave it promised that it is writable until then.
+            unsafe { target.write(u8::from(has_ended)) };
+        }
+    }
+}
+
 /// # Safety
 ///
 /// `completion` is NULL or as its type says.
-pub(crate) unsafe fn notice(completion: *const kogge_completion) -> Result<Notice, Failure> {
+pub(crate) unsafe fn read(completion: *const kogge_completion) -> Result<Completion, Failure> {
     if completion.is_null() {
-        return Ok(Notice::default());
+        return Ok(Completion::default());
     }
     // SAFETY: as the caller promises.
     let given = unsafe { structure("completion", completion)? };
@@ -30,11 +56,15 @@ pub(crate) unsafe fn notice(completion: *const kogge_completion) -> Result<Notic
             Some(Place::reserve(queue, given.tag)?)
         }
     };
-    Ok(Notice {
+    let notice = Notice {
         done_fn: given.done_fn,
         user_data: UserData(given.user_data),
         drop_fn: given.drop_fn,
         place,
+    };
+    Ok(Completion {
+        notice,
+        answer: Answer(NonNull::new(given.ended_out)),
     })
 }
 
@@ -55,11 +85,14 @@ where
 {
     let target = out("op_out", op_out)?;
     // SAFETY: as the caller promises.
-    let notice = unsafe { notice(completion)? };
-    let handle = host.run(notice, Arc::default(), begin)?;
+    let Completion { notice, answer } = unsafe { read(completion)? };
+    let (handle, has_ended) = host.run(notice, Arc::default(), answer.is_wanted(), begin)?;
     // SAFETY: checked not to be NULL; as the caller promises. The operation may have ended by now,
     // and its callback may be running: it is given the same handle.
-    unsafe { target.write(handle.cast()) };
+    unsafe {
+        target.write(handle.cast());
+        answer.say(has_ended);
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -158,18 +158,31 @@ pub(crate) fn block_on<T>(
     let mut context = Context::from_waker(&waker);
     let mut work = pin!(work);
     loop {
-        let poll = || work.as_mut().poll(&mut context);
-        let polled = {
-            let _blocked = Blocked::signals();
-            tracing::dispatcher::with_default(dispatch, poll)
-        };
-        if let Poll::Ready(value) = polled {
+        if let Poll::Ready(value) = poll_with(dispatch, work.as_mut(), &mut context) {
             return Some(value);
         }
         if !unpark.wait(deadline) {
             return None;
         }
     }
+}
+
+/// Runs `work` on this thread up to where it waits; `None` if that is before its end. It wakes nobody:
+/// it must be polled again.
+pub(crate) fn poll<T>(dispatch: &Dispatch, work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    match poll_with(dispatch, work, &mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+fn poll_with<T>(
+    dispatch: &Dispatch,
+    work: Pin<&mut impl Future<Output = T>>,
+    context: &mut Context<'_>,
+) -> Poll<T> {
+    let _blocked = Blocked::signals();
+    tracing::dispatcher::with_default(dispatch, || work.poll(context))
 }
 
 #[cfg(test)]

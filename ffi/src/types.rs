@@ -179,6 +179,11 @@ pub struct kogge_completion {
     pub queue: *mut kogge_queue,
     /// Given back by the queue.
     pub tag: u64,
+    /// NULL, or: the call that starts the operation does at once, on its own thread, what needs no
+    /// waiting, such as reading a small artifact that is stored, and says here whether that was all.
+    /// 1: the operation has ended, and nothing above is used. 0: it goes on, and its end will be told.
+    /// Written if the start succeeds.
+    pub ended_out: *mut u8,
 }
 
 /// An item of a queue.

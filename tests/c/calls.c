@@ -37,7 +37,7 @@ static void call_back(void *user_data, kogge_op *op, kogge_status status) {
 }
 
 static void callbacks_may_call_everything_but_close(void) {
-    kogge_completion completion = {sizeof completion, call_back, NULL, told_drop, NULL, 0};
+    kogge_completion completion = {sizeof completion, call_back, NULL, told_drop, NULL, 0, NULL};
     told it;
     kogge_op *op = NULL;
     memset(&it, 0, sizeof it);
@@ -68,8 +68,8 @@ static void a_node_is_closed_from_its_callback(void) {
     int way;
     for (way = 0; way < 2; way++) {
         told it;
-        kogge_completion last = {sizeof last, told_end, &it, told_drop, NULL, 0};
-        kogge_completion completion = {sizeof completion, close_here, NULL, NULL, NULL, 0};
+        kogge_completion last = {sizeof last, told_end, &it, told_drop, NULL, 0, NULL};
+        kogge_completion completion = {sizeof completion, close_here, NULL, NULL, NULL, 0, NULL};
         kogge_op *op = NULL;
         kogge_config *config = solo_config("closed");
         memset(&it, 0, sizeof it);
@@ -100,7 +100,7 @@ static void wait_at_gate(void *user_data, kogge_op *op, kogge_status status) {
 }
 
 static void close_gives_up_on_a_callback_that_does_not_return(void) {
-    kogge_completion completion = {sizeof completion, wait_at_gate, NULL, told_drop, NULL, 0};
+    kogge_completion completion = {sizeof completion, wait_at_gate, NULL, told_drop, NULL, 0, NULL};
     told it;
     kogge_node *node = NULL;
     kogge_op *op = NULL, *other = NULL;
@@ -201,7 +201,7 @@ static void no_fetch_ends_while_its_writer_runs(void) {
     }
     request.deadline_ms = 0;
     for (round = 0; round < 2; round++) {
-        kogge_completion completion = {sizeof completion, told_end, NULL, told_drop, NULL, 0};
+        kogge_completion completion = {sizeof completion, told_end, NULL, told_drop, NULL, 0, NULL};
         told told;
         held it;
         memset(&told, 0, sizeof told);
@@ -247,7 +247,7 @@ static void wait_for_a_writer(void *user_data, kogge_op *op, kogge_status status
 }
 
 static void a_callback_does_not_wait_for_itself(void) {
-    kogge_completion completion = {sizeof completion, wait_for_a_writer, NULL, NULL, NULL, 0};
+    kogge_completion completion = {sizeof completion, wait_for_a_writer, NULL, NULL, NULL, 0, NULL};
     kogge_op *op = NULL;
     held it;
     memset(&it, 0, sizeof it);
@@ -509,7 +509,7 @@ static void *blow(void *data) {
         artifacts[at] = scene_artifact(names[at]);
     }
     for (at = 0; at < STORM_OPS; at++) {
-        kogge_completion completion = {sizeof completion, told_end, NULL, told_drop, NULL, 0};
+        kogge_completion completion = {sizeof completion, told_end, NULL, told_drop, NULL, 0, NULL};
         kogge_fetch_request request = request_for(&artifacts[at % 3]);
         kogge_sink sink = sink_of(at % 4 == 0 ? KOGGE_SINK_WRITER : KOGGE_SINK_BUFFER);
         kogge_op *op = NULL;

@@ -96,7 +96,7 @@ static void a_refused_thread_is_an_error(void) {
     kogge_config *config = solo_config("refused"), *other = solo_config("refused-too");
     kogge_node *node = NULL, *second = NULL;
     told it;
-    kogge_completion completion = {sizeof completion, told_end, &it, told_drop, NULL, 0};
+    kogge_completion completion = {sizeof completion, told_end, &it, told_drop, NULL, 0, NULL};
     kogge_op *op = NULL;
     struct rlimit before, less;
     pthread_t thread;
@@ -197,7 +197,7 @@ static void never_return(void *user_data, kogge_op *op, kogge_status status) {
 
 static void a_process_exits_whatever_its_callbacks_do(void) {
     static atomic_bool entered;
-    kogge_completion completion = {sizeof completion, never_return, &entered, NULL, NULL, 0};
+    kogge_completion completion = {sizeof completion, never_return, &entered, NULL, NULL, 0, NULL};
     kogge_config *config = solo_config("exit");
     kogge_node *node = NULL;
     kogge_op *op = NULL;

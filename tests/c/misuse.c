@@ -165,7 +165,7 @@ static void unknown_values_are_refused(void) {
 /* A completion whose start failed is not told, and what was lent is not released. */
 static void a_start_that_fails_tells_nobody(void) {
     told it;
-    kogge_completion completion = {sizeof completion, told_end, &it, told_drop, NULL, 0};
+    kogge_completion completion = {sizeof completion, told_end, &it, told_drop, NULL, 0, NULL};
     kogge_fetch_request request = request_for(&small);
     kogge_sink sink = sink_of(KOGGE_SINK_WRITER);
     kogge_op *op = NULL;

@@ -18,7 +18,7 @@ int main(int argc, char **argv) {
     kogge_completed item;
     size_t count;
     told it;
-    kogge_completion completion = {sizeof completion, told_end, &it, told_drop, NULL, 7};
+    kogge_completion completion = {sizeof completion, told_end, &it, told_drop, NULL, 7, NULL};
     begin(argc, argv);
     memset(&it, 0, sizeof it);
     tiny = scene_artifact("tiny");

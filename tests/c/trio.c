@@ -1,15 +1,23 @@
-/* Every verb that can wait, started and finished in all three ways; progress, cancelling,
+/* Every verb that can wait, started and finished in all ways; progress, cancelling,
  * deadlines. */
 #include "kogge_test.h"
 
 #include <poll.h>
 
-enum way { BY_WAITING, BY_CALLBACK, BY_QUEUE, WAYS };
+enum way {
+    BY_WAITING,
+    BY_CALLBACK,
+    BY_QUEUE,
+    AT_ONCE_OR_BY_CALLBACK,
+    AT_ONCE_OR_BY_QUEUE,
+    WAYS
+};
 
 typedef struct {
     enum way way;
     told told;
     kogge_queue *queue;
+    uint8_t has_ended;
     kogge_completion completion;
 } teller;
 
@@ -17,12 +25,16 @@ static void prepare(teller *it, enum way way) {
     memset(it, 0, sizeof *it);
     it->way = way;
     it->completion.struct_size = sizeof it->completion;
-    if (way == BY_CALLBACK) {
+    if (way == AT_ONCE_OR_BY_CALLBACK || way == AT_ONCE_OR_BY_QUEUE) {
+        it->has_ended = 0xee; /* Neither answer. */
+        it->completion.ended_out = &it->has_ended;
+    }
+    if (way == BY_CALLBACK || way == AT_ONCE_OR_BY_CALLBACK) {
         it->completion.done_fn = told_end;
         it->completion.drop_fn = told_drop;
         it->completion.user_data = &it->told;
     }
-    if (way == BY_QUEUE) {
+    if (way == BY_QUEUE || way == AT_ONCE_OR_BY_QUEUE) {
         OK(kogge_queue_new(&it->queue, &problem));
         it->completion.queue = it->queue;
         it->completion.tag = 0xfeedfacecafebeef;
@@ -38,11 +50,17 @@ static kogge_status await(teller *it, kogge_op *op) {
     kogge_completed item;
     size_t count = 0;
     struct pollfd ready;
+    CHECK(it->has_ended <= 1);
+    if (it->has_ended) {
+        CHECK(kogge_op_get_status(op) != KOGGE_STATUS_AGAIN);
+        return kogge_op_get_status(op);
+    }
     switch (it->way) {
     case BY_WAITING:
         OK(kogge_op_wait(op, LIMIT));
         break;
     case BY_CALLBACK:
+    case AT_ONCE_OR_BY_CALLBACK:
         UNTIL(it->told.drops == 1);
         CHECK(it->told.ends == 1 && it->told.op == op);
         CHECK(it->told.status == kogge_op_get_status(op));
@@ -61,7 +79,15 @@ static kogge_status await(teller *it, kogge_op *op) {
 }
 
 static void done(teller *it, kogge_op *op) {
+    kogge_completed item;
+    size_t count = 0;
     kogge_op_free(op);
+    if (it->has_ended) {
+        CHECK(it->told.ends == 0 && it->told.drops == 0);
+        if (it->queue != NULL) {
+            IS(KOGGE_STATUS_TIMED_OUT, kogge_queue_next(it->queue, 0, &item, 1, &count));
+        }
+    }
     kogge_queue_free(it->queue);
     CHECK(it->told.ends <= 1 && it->told.drops == it->told.ends);
 }
@@ -219,6 +245,44 @@ static void progress_grows_to_the_size_and_stays(kogge_node *node) {
     CHECK(bytes == small.size && total == small.size);
     OK(kogge_op_get_progress(op, NULL, NULL));
     kogge_op_free(op);
+}
+
+static void what_needs_no_waiting_ends_in_the_call_that_starts_it(kogge_node *node) {
+    artifact tiny = scene_artifact("tiny");
+    kogge_fetch_request request = request_for(&tiny);
+    kogge_sink sink = sink_of(KOGGE_SINK_BUFFER);
+    kogge_buffer *buffer = NULL;
+    kogge_error *error = NULL;
+    kogge_op *op = NULL;
+    teller it;
+
+    /* It has to come first. */
+    prepare(&it, AT_ONCE_OR_BY_CALLBACK);
+    sink = sink_of(KOGGE_SINK_NONE);
+    OK(kogge_fetch_start(node, &request, &sink, &it.completion, &op, &problem));
+    CHECK(it.has_ended == 0);
+    OK(await(&it, op));
+    done(&it, op);
+
+    prepare(&it, AT_ONCE_OR_BY_CALLBACK);
+    sink = sink_of(KOGGE_SINK_BUFFER);
+    OK(kogge_fetch_start(node, &request, &sink, &it.completion, &op, &problem));
+    CHECK(it.has_ended == 1);
+    OK(await(&it, op));
+    OK(kogge_fetch_finish(op, NULL, &buffer, NULL, &problem));
+    CHECK(kogge_buffer_get_bytes(buffer).len == tiny.size);
+    kogge_buffer_free(buffer);
+    done(&it, op);
+
+    /* Failures too, which the start does not tell. */
+    prepare(&it, AT_ONCE_OR_BY_QUEUE);
+    request.name.what = str("blake3:0000000000000000000000000000000000000000000000000000000000000000");
+    OK(kogge_fetch_start(node, &request, &sink, &it.completion, &op, &problem));
+    CHECK(it.has_ended == 1);
+    IS(KOGGE_STATUS_NOT_FOUND, await(&it, op));
+    CHECK(kogge_fetch_finish(op, NULL, &buffer, NULL, &error) == KOGGE_STATUS_NOT_FOUND);
+    kogge_error_free(error);
+    done(&it, op);
 }
 
 static void a_cancelled_operation_ends_cancelled_whatever_it_was_doing(kogge_node *node) {
@@ -381,6 +445,7 @@ int main(int argc, char **argv) {
         every_verb_ends_in_this_way((enum way)way);
     }
     node = open_slow("slow");
+    what_needs_no_waiting_ends_in_the_call_that_starts_it(node);
     progress_grows_to_the_size_and_stays(node);
     a_cancelled_operation_ends_cancelled_whatever_it_was_doing(node);
     when_the_time_is_up_the_work_is_given_up(node);

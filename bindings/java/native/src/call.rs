@@ -2,18 +2,18 @@
 //! `KoggeException`.
 
 use std::any::Any;
-use std::ptr::without_provenance_mut;
+use std::ptr::{null_mut, without_provenance_mut};
 
 use jni::Env;
 use jni::errors::{Error, ErrorPolicy};
-use jni::objects::{JByteArray, JThrowable, JValue};
+use jni::objects::{JByteArray, JLongArray, JThrowable, JValue};
 use jni::sys::jlong;
 use jni::{jni_sig, jni_str};
 use kogge_abi::{
     kogge_buffer, kogge_buffer_free, kogge_buffer_get_bytes, kogge_bytes, kogge_completion,
     kogge_error, kogge_error_free, kogge_error_get_cause, kogge_error_get_detail_json,
-    kogge_error_get_message, kogge_error_get_os_code, kogge_queue, kogge_status,
-    kogge_status_get_name, kogge_str,
+    kogge_error_get_message, kogge_error_get_os_code, kogge_op, kogge_op_free, kogge_queue,
+    kogge_status, kogge_status_get_name, kogge_str,
 };
 
 /// Most causes of an error that Java is told.
@@ -208,16 +208,37 @@ impl Bytes {
     }
 }
 
-/// An end that the queue tells with `tag`.
-pub(crate) fn completion(queue: jlong, tag: jlong) -> kogge_completion {
-    kogge_completion {
+/// Starts an operation. `end` has the queue, the tag, and room to say whether it ended at once: 1, and
+/// then the queue does not tell of it.
+pub(crate) fn start<'l>(
+    env: &Env<'l>,
+    end: &JLongArray<'l>,
+    begin: impl FnOnce(
+        *const kogge_completion,
+        *mut *mut kogge_op,
+        *mut *mut kogge_error,
+    ) -> kogge_status,
+) -> Result<jlong, Failure> {
+    let mut numbers = [0; 3];
+    end.get_region(env, 0, &mut numbers)?;
+    let [queue, tag, _] = numbers;
+    let (mut has_ended, mut op, mut error) = (0, null_mut(), null_mut());
+    let told = kogge_completion {
         struct_size: size_of::<kogge_completion>(),
         done_fn: None,
-        user_data: std::ptr::null_mut(),
+        user_data: null_mut(),
         drop_fn: None,
         queue: handle::<kogge_queue>(queue),
         tag: tag.cast_unsigned(),
+        ended_out: &raw mut has_ended,
+    };
+    let status = begin(&raw const told, &raw mut op, &raw mut error);
+    check(status, error)?;
+    if let Err(error) = end.set_region(env, 2, &[jlong::from(has_ended)]) {
+        kogge_op_free(op);
+        return Err(error.into());
     }
+    Ok(number(op))
 }
 
 /// A Java array with the bytes of a buffer, which is freed.

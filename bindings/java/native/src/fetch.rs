@@ -11,7 +11,7 @@ use kogge_abi::{
     kogge_stream_get_progress, kogge_stream_get_size, kogge_stream_read_at,
 };
 
-use crate::call::{Bytes, Failure, check, completion, handle, native, number, take};
+use crate::call::{Bytes, Failure, check, handle, native, number, start, take};
 use crate::pack::Record;
 
 /// Numbers of a request: offset, length, deadline, most bytes.
@@ -27,7 +27,7 @@ pub(crate) fn name(what: &Bytes, file: &Bytes) -> kogge_name {
 
 native!(Java_dev_kogge_Native_fetch(
     env, node: jlong, what: JByteArray<'l>, file: JByteArray<'l>, numbers: JLongArray<'l>,
-    sink: jint, place: jint, path: JByteArray<'l>, queue: jlong, tag: jlong
+    sink: jint, place: jint, path: JByteArray<'l>, end: JLongArray<'l>
 ) -> jlong {
     let (what, file) = (Bytes::of(env, &what)?, Bytes::of(env, &file)?);
     let path = Bytes::of(env, &path)?;
@@ -53,20 +53,19 @@ native!(Java_dev_kogge_Native_fetch(
         user_data: null_mut(),
         drop_fn: None,
     };
-    let (end, mut op, mut error) = (completion(queue, tag), null_mut(), null_mut());
-    // SAFETY: the texts live until the call returns; the structs are whole; the outputs are writable.
-    let status = unsafe {
-        kogge_fetch_start(
-            handle(node),
-            &raw const request,
-            &raw const sink,
-            &raw const end,
-            &raw mut op,
-            &raw mut error,
-        )
-    };
-    check(status, error)?;
-    Ok(number(op))
+    start(env, &end, |told, op, error| {
+        // SAFETY: the texts live until the call returns; the structs are whole; the outputs are writable.
+        unsafe {
+            kogge_fetch_start(
+                handle(node),
+                &raw const request,
+                &raw const sink,
+                told,
+                op,
+                error,
+            )
+        }
+    })
 });
 
 // Gives the result as a record: digests, size, index, bytes from the store and from peers, how it was

@@ -3,14 +3,14 @@
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
-use jni::objects::JByteArray;
+use jni::objects::{JByteArray, JLongArray};
 use jni::sys::{jboolean, jlong};
 use kogge_abi::{
     kogge_build_finish, kogge_build_request_start, kogge_build_wait_start, kogge_store_pin_start,
     kogge_store_shrink_finish, kogge_store_shrink_start, kogge_store_stat, kogge_stored,
 };
 
-use crate::call::{Bytes, check, completion, handle, native, number, take};
+use crate::call::{Bytes, check, handle, native, start, take};
 use crate::pack::Record;
 
 native!(Java_dev_kogge_Native_stat(env, node: jlong, digest: JByteArray<'l>) -> JByteArray<'l> {
@@ -33,41 +33,39 @@ native!(Java_dev_kogge_Native_stat(env, node: jlong, digest: JByteArray<'l>) -> 
 });
 
 native!(Java_dev_kogge_Native_pin(
-    env, node: jlong, digest: JByteArray<'l>, pinned: jboolean, queue: jlong, tag: jlong
+    env, node: jlong, digest: JByteArray<'l>, pinned: jboolean, end: JLongArray<'l>
 ) -> jlong {
     let digest = Bytes::of(env, &digest)?;
-    let (end, mut op, mut error) = (completion(queue, tag), null_mut(), null_mut());
-    // SAFETY: the text lives until the call returns; the completion is whole; the outputs are writable.
-    let status = unsafe {
-        kogge_store_pin_start(
-            handle(node),
-            digest.text(),
-            u8::from(pinned),
-            &raw const end,
-            &raw mut op,
-            &raw mut error,
-        )
-    };
-    check(status, error)?;
-    Ok(number(op))
+    start(env, &end, |told, op, error| {
+        // SAFETY: the text lives until the call returns; the completion is whole; the outputs are writable.
+        unsafe {
+            kogge_store_pin_start(
+                handle(node),
+                digest.text(),
+                u8::from(pinned),
+                told,
+                op,
+                error,
+            )
+        }
+    })
 });
 
 native!(Java_dev_kogge_Native_shrink(
-    _env, node: jlong, bytes_max: jlong, queue: jlong, tag: jlong
+    env, node: jlong, bytes_max: jlong, end: JLongArray<'l>
 ) -> jlong {
-    let (end, mut op, mut error) = (completion(queue, tag), null_mut(), null_mut());
-    // SAFETY: the completion is whole; the outputs are writable.
-    let status = unsafe {
-        kogge_store_shrink_start(
-            handle(node),
-            bytes_max.cast_unsigned(),
-            &raw const end,
-            &raw mut op,
-            &raw mut error,
-        )
-    };
-    check(status, error)?;
-    Ok(number(op))
+    start(env, &end, |told, op, error| {
+        // SAFETY: the completion is whole; the outputs are writable.
+        unsafe {
+            kogge_store_shrink_start(
+                handle(node),
+                bytes_max.cast_unsigned(),
+                told,
+                op,
+                error,
+            )
+        }
+    })
 });
 
 native!(Java_dev_kogge_Native_shrinkFinish(_env, op: jlong) -> jlong {
@@ -79,41 +77,39 @@ native!(Java_dev_kogge_Native_shrinkFinish(_env, op: jlong) -> jlong {
 });
 
 native!(Java_dev_kogge_Native_buildRequest(
-    env, node: jlong, spec: JByteArray<'l>, queue: jlong, tag: jlong
+    env, node: jlong, spec: JByteArray<'l>, end: JLongArray<'l>
 ) -> jlong {
     let spec = Bytes::of(env, &spec)?;
-    let (end, mut op, mut error) = (completion(queue, tag), null_mut(), null_mut());
-    // SAFETY: the text lives until the call returns; the completion is whole; the outputs are writable.
-    let status = unsafe {
-        kogge_build_request_start(
-            handle(node),
-            spec.text(),
-            &raw const end,
-            &raw mut op,
-            &raw mut error,
-        )
-    };
-    check(status, error)?;
-    Ok(number(op))
+    start(env, &end, |told, op, error| {
+        // SAFETY: the text lives until the call returns; the completion is whole; the outputs are writable.
+        unsafe {
+            kogge_build_request_start(
+                handle(node),
+                spec.text(),
+                told,
+                op,
+                error,
+            )
+        }
+    })
 });
 
 native!(Java_dev_kogge_Native_buildWait(
-    env, node: jlong, id: JByteArray<'l>, queue: jlong, tag: jlong
+    env, node: jlong, id: JByteArray<'l>, end: JLongArray<'l>
 ) -> jlong {
     let id = Bytes::of(env, &id)?;
-    let (end, mut op, mut error) = (completion(queue, tag), null_mut(), null_mut());
-    // SAFETY: the text lives until the call returns; the completion is whole; the outputs are writable.
-    let status = unsafe {
-        kogge_build_wait_start(
-            handle(node),
-            id.text(),
-            &raw const end,
-            &raw mut op,
-            &raw mut error,
-        )
-    };
-    check(status, error)?;
-    Ok(number(op))
+    start(env, &end, |told, op, error| {
+        // SAFETY: the text lives until the call returns; the completion is whole; the outputs are writable.
+        unsafe {
+            kogge_build_wait_start(
+                handle(node),
+                id.text(),
+                told,
+                op,
+                error,
+            )
+        }
+    })
 });
 
 native!(Java_dev_kogge_Native_buildFinish(env, op: jlong) -> JByteArray<'l> {

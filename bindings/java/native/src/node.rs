@@ -2,23 +2,22 @@
 
 use std::ptr::null_mut;
 
-use jni::objects::JByteArray;
+use jni::objects::{JByteArray, JLongArray};
 use jni::sys::jlong;
 use kogge_abi::{
     kogge_node_close_start, kogge_node_get_id, kogge_node_live_start, kogge_node_open_finish,
     kogge_node_open_start, kogge_node_query_json_finish, kogge_node_query_json_start,
 };
 
-use crate::call::{Bytes, check, completion, handle, native, number, take};
+use crate::call::{Bytes, check, handle, native, number, start, take};
 
-native!(Java_dev_kogge_Native_nodeOpen(_env, config: jlong, queue: jlong, tag: jlong) -> jlong {
-    let (end, mut op, mut error) = (completion(queue, tag), null_mut(), null_mut());
-    // SAFETY: the completion is whole; the outputs are writable.
-    let status = unsafe {
-        kogge_node_open_start(handle(config), &raw const end, &raw mut op, &raw mut error)
-    };
-    check(status, error)?;
-    Ok(number(op))
+native!(Java_dev_kogge_Native_nodeOpen(env, config: jlong, end: JLongArray<'l>) -> jlong {
+    start(env, &end, |told, op, error| {
+        // SAFETY: the completion is whole; the outputs are writable.
+        unsafe {
+            kogge_node_open_start(handle(config), told, op, error)
+        }
+    })
 });
 
 native!(Java_dev_kogge_Native_nodeOpenFinish(_env, op: jlong) -> jlong {
@@ -29,14 +28,13 @@ native!(Java_dev_kogge_Native_nodeOpenFinish(_env, op: jlong) -> jlong {
     Ok(number(node))
 });
 
-native!(Java_dev_kogge_Native_nodeClose(_env, node: jlong, queue: jlong, tag: jlong) -> jlong {
-    let (end, mut op, mut error) = (completion(queue, tag), null_mut(), null_mut());
-    // SAFETY: the completion is whole; the outputs are writable.
-    let status = unsafe {
-        kogge_node_close_start(handle(node), &raw const end, &raw mut op, &raw mut error)
-    };
-    check(status, error)?;
-    Ok(number(op))
+native!(Java_dev_kogge_Native_nodeClose(env, node: jlong, end: JLongArray<'l>) -> jlong {
+    start(env, &end, |told, op, error| {
+        // SAFETY: the completion is whole; the outputs are writable.
+        unsafe {
+            kogge_node_close_start(handle(node), told, op, error)
+        }
+    })
 });
 
 native!(Java_dev_kogge_Native_nodeId(env, node: jlong) -> JByteArray<'l> {
@@ -47,34 +45,32 @@ native!(Java_dev_kogge_Native_nodeId(env, node: jlong) -> JByteArray<'l> {
     Ok(env.byte_array_from_slice(&id)?)
 });
 
-native!(Java_dev_kogge_Native_nodeLive(_env, node: jlong, queue: jlong, tag: jlong) -> jlong {
-    let (end, mut op, mut error) = (completion(queue, tag), null_mut(), null_mut());
-    // SAFETY: the completion is whole; the outputs are writable.
-    let status = unsafe {
-        kogge_node_live_start(handle(node), &raw const end, &raw mut op, &raw mut error)
-    };
-    check(status, error)?;
-    Ok(number(op))
+native!(Java_dev_kogge_Native_nodeLive(env, node: jlong, end: JLongArray<'l>) -> jlong {
+    start(env, &end, |told, op, error| {
+        // SAFETY: the completion is whole; the outputs are writable.
+        unsafe {
+            kogge_node_live_start(handle(node), told, op, error)
+        }
+    })
 });
 
 native!(Java_dev_kogge_Native_nodeQuery(
-    env, node: jlong, topic: JByteArray<'l>, params: JByteArray<'l>, queue: jlong, tag: jlong
+    env, node: jlong, topic: JByteArray<'l>, params: JByteArray<'l>, end: JLongArray<'l>
 ) -> jlong {
     let (topic, params) = (Bytes::of(env, &topic)?, Bytes::of(env, &params)?);
-    let (end, mut op, mut error) = (completion(queue, tag), null_mut(), null_mut());
-    // SAFETY: the texts live until the call returns; the completion is whole; the outputs are writable.
-    let status = unsafe {
-        kogge_node_query_json_start(
-            handle(node),
-            topic.text(),
-            params.text(),
-            &raw const end,
-            &raw mut op,
-            &raw mut error,
-        )
-    };
-    check(status, error)?;
-    Ok(number(op))
+    start(env, &end, |told, op, error| {
+        // SAFETY: the texts live until the call returns; the completion is whole; the outputs are writable.
+        unsafe {
+            kogge_node_query_json_start(
+                handle(node),
+                topic.text(),
+                params.text(),
+                told,
+                op,
+                error,
+            )
+        }
+    })
 });
 
 native!(Java_dev_kogge_Native_nodeQueryFinish(env, op: jlong) -> JByteArray<'l> {

@@ -12,8 +12,9 @@ import java.util.function.Consumer;
  * The end of an operation of a node. Cancelling it, or completing it by other means
  * ({@code orTimeout}), cancels the operation.
  *
- * <p>Futures are completed by one thread per node. What depends on them without {@code Async} runs
- * there too and must not wait for other futures of the node: that is
+ * <p>What needs no waiting, such as a small artifact that is stored, is done by the call that gives the
+ * future, which is complete then. All others are completed by one thread per node. What depends on them
+ * without {@code Async} runs there too and must not wait for other futures of the node: that is
  * {@link KoggeStatus#WOULD_DEADLOCK}.
  */
 public final class KoggeFuture<T> extends CompletableFuture<T> {
@@ -207,7 +208,7 @@ public final class KoggeFuture<T> extends CompletableFuture<T> {
         }
     }
 
-    /** The operation has ended. Called once, by the pump. */
+    /** The operation has ended. Called once, by the pump or by who started it. */
     void ended(long op) {
         T value = null;
         Throwable failure = null;

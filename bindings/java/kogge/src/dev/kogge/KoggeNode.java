@@ -49,8 +49,7 @@ public final class KoggeNode implements AutoCloseable {
         long settings = config.build();
         try {
             Pump pump = new Pump();
-            KoggeFuture<KoggeNode> opened = pump.start(null,
-                    (queue, tag) -> Native.nodeOpen(settings, queue, tag),
+            KoggeFuture<KoggeNode> opened = pump.start(null, end -> Native.nodeOpen(settings, end),
                     op -> new KoggeNode(Native.nodeOpenFinish(op), pump), KoggeNode::closeAsync,
                     KoggeFuture.Then.STOP_ON_FAILURE);
             if (opened.isCompletedExceptionally() && !opened.isCancelled()) {
@@ -67,7 +66,7 @@ public final class KoggeNode implements AutoCloseable {
      * network knows, and {@link KoggeStatus#NOT_FOUND} means little.
      */
     public KoggeFuture<Void> live() {
-        return start((queue, tag) -> Native.nodeLive(node, queue, tag), KoggeNode::nothing, null);
+        return start(end -> Native.nodeLive(node, end), KoggeNode::nothing, null);
     }
 
     /** The node's identity: an ed25519 public key in hex. */
@@ -88,7 +87,7 @@ public final class KoggeNode implements AutoCloseable {
     public KoggeFuture<String> query(String topic, String paramsJson) {
         byte[] name = Native.utf8(topic);
         byte[] params = Native.utf8(paramsJson);
-        return start((queue, tag) -> Native.nodeQuery(node, name, params, queue, tag),
+        return start(end -> Native.nodeQuery(node, name, params, end),
                 op -> Native.text(Native.nodeQueryFinish(op)), null);
     }
 
@@ -164,8 +163,8 @@ public final class KoggeNode implements AutoCloseable {
     private <T> KoggeFuture<T> fetch(FetchRequest request, int sink, int place, String path,
             Make<T> make, Consumer<T> release) {
         byte[] target = Native.utf8(path);
-        return start((queue, tag) -> Native.fetch(node, request.what(), request.fileName(),
-                request.numbers(), sink, place, target, queue, tag), op -> {
+        return start(end -> Native.fetch(node, request.what(), request.fileName(),
+                request.numbers(), sink, place, target, end), op -> {
                     byte[][] content = new byte[1][];
                     return make.make(new Record(Native.fetchFinish(op, content, sink)), content);
                 }, release);
@@ -224,14 +223,14 @@ public final class KoggeNode implements AutoCloseable {
      */
     public KoggeFuture<String> requestBuild(String spec) {
         byte[] text = Native.utf8(spec);
-        return start((queue, tag) -> Native.buildRequest(node, text, queue, tag),
+        return start(end -> Native.buildRequest(node, text, end),
                 op -> Native.text(Native.buildFinish(op)), null);
     }
 
     /** Waits until a build is in the log or has failed. The answer is how it stands, as JSON. */
     public KoggeFuture<String> waitBuild(String id) {
         byte[] text = Native.utf8(id);
-        return start((queue, tag) -> Native.buildWait(node, text, queue, tag),
+        return start(end -> Native.buildWait(node, text, end),
                 op -> Native.text(Native.buildFinish(op)), null);
     }
 
@@ -248,7 +247,7 @@ public final class KoggeNode implements AutoCloseable {
     /** Keeps a stored artifact from being evicted, or no longer. */
     public KoggeFuture<Void> pin(String digest, boolean isPinned) {
         byte[] text = Native.utf8(digest);
-        return start((queue, tag) -> Native.pin(node, text, isPinned, queue, tag),
+        return start(end -> Native.pin(node, text, isPinned, end),
                 KoggeNode::nothing, null);
     }
 
@@ -260,7 +259,7 @@ public final class KoggeNode implements AutoCloseable {
         if (bytesMax < 0) {
             throw new IllegalArgumentException("a negative number of bytes");
         }
-        return start((queue, tag) -> Native.shrink(node, bytesMax, queue, tag),
+        return start(end -> Native.shrink(node, bytesMax, end),
                 Native::shrinkFinish, null);
     }
 
@@ -324,7 +323,7 @@ public final class KoggeNode implements AutoCloseable {
         synchronized KoggeFuture<Void> begin() {
             // A start that failed may be repeated.
             if (closed == null || closed.isCompletedExceptionally() && !closed.isCancelled()) {
-                closed = pump.start(null, (queue, tag) -> Native.nodeClose(node, queue, tag),
+                closed = pump.start(null, end -> Native.nodeClose(node, end),
                         KoggeNode::nothing, null, KoggeFuture.Then.STOP);
             }
             return closed;
@@ -361,7 +360,7 @@ public final class KoggeNode implements AutoCloseable {
 
     private <T> KoggeFuture<T> start(Pump.Start start, KoggeFuture.Finish<T> finish,
             Consumer<T> release) {
-        return pump.start(this, (queue, tag) -> ask(() -> start.start(queue, tag)), finish, release,
+        return pump.start(this, end -> ask(() -> start.start(end)), finish, release,
                 KoggeFuture.Then.GO_ON);
     }
 

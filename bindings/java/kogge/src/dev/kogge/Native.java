@@ -7,7 +7,8 @@ import java.nio.charset.StandardCharsets;
  * The functions of the C interface, one to one; what they mean stands in {@code kogge.h}.
  *
  * <p>Handles are numbers: stale ones are exceptions. Texts are UTF-8. Records are read with
- * {@link Record}. {@code queue, tag} say where the end of an operation is told.
+ * {@link Record}. {@code end} has the queue and the tag that tell the end of an operation, and room for
+ * a 1 if it has ended at once, of which nobody is told.
  */
 final class Native {
     /** {@code KOGGE_ABI_VERSION} that these classes were written for. */
@@ -88,24 +89,24 @@ final class Native {
 
     static native void opFree(long op);
 
-    static native long nodeOpen(long config, long queue, long tag) throws KoggeException;
+    static native long nodeOpen(long config, long[] end) throws KoggeException;
 
     static native long nodeOpenFinish(long op) throws KoggeException;
 
-    static native long nodeClose(long node, long queue, long tag) throws KoggeException;
+    static native long nodeClose(long node, long[] end) throws KoggeException;
 
     static native byte[] nodeId(long node) throws KoggeException;
 
-    static native long nodeLive(long node, long queue, long tag) throws KoggeException;
+    static native long nodeLive(long node, long[] end) throws KoggeException;
 
-    static native long nodeQuery(long node, byte[] topic, byte[] params, long queue, long tag)
+    static native long nodeQuery(long node, byte[] topic, byte[] params, long[] end)
             throws KoggeException;
 
     static native byte[] nodeQueryFinish(long op) throws KoggeException;
 
     /** {@code numbers}: offset and length of the range, deadline in ms, most bytes. */
     static native long fetch(long node, byte[] what, byte[] file, long[] numbers, int sink, int place,
-            byte[] path, long queue, long tag) throws KoggeException;
+            byte[] path, long[] end) throws KoggeException;
 
     /** A record of the result; the bytes of a buffer come into {@code content[0]}. */
     static native byte[] fetchFinish(long op, byte[][] content, int sink) throws KoggeException;
@@ -147,17 +148,17 @@ final class Native {
 
     static native byte[] stat(long node, byte[] digest) throws KoggeException;
 
-    static native long pin(long node, byte[] digest, boolean pinned, long queue, long tag)
+    static native long pin(long node, byte[] digest, boolean pinned, long[] end)
             throws KoggeException;
 
-    static native long shrink(long node, long bytesMax, long queue, long tag) throws KoggeException;
+    static native long shrink(long node, long bytesMax, long[] end) throws KoggeException;
 
     static native long shrinkFinish(long op) throws KoggeException;
 
-    static native long buildRequest(long node, byte[] spec, long queue, long tag)
+    static native long buildRequest(long node, byte[] spec, long[] end)
             throws KoggeException;
 
-    static native long buildWait(long node, byte[] id, long queue, long tag) throws KoggeException;
+    static native long buildWait(long node, byte[] id, long[] end) throws KoggeException;
 
     static native byte[] buildFinish(long op) throws KoggeException;
 

@@ -5,13 +5,13 @@ import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Consumer;
 
 /**
- * Completes the futures of one node: a thread that waits for the ends of operations. No thread of the
- * library ever calls Java.
+ * Completes the futures of one node: a thread that waits for the ends of operations, unless they ended
+ * in the call that started them. No thread of the library ever calls Java.
  */
 final class Pump {
-    /** Starts an operation whose end the queue tells with a tag. */
+    /** Starts an operation; {@code end} as in {@link Native}. */
     interface Start {
-        long start(long queue, long tag) throws KoggeException;
+        long start(long[] end) throws KoggeException;
     }
 
     /** Items that are taken at once. */
@@ -39,7 +39,14 @@ final class Pump {
         long tag = tags.incrementAndGet();
         running.put(tag, future);
         try {
-            future.started(start.start(queue, tag));
+            long[] end = {queue, tag, 0};
+            long op = start.start(end);
+            if (end[2] != 0) {
+                running.remove(tag);
+                future.ended(op);
+            } else {
+                future.started(op);
+            }
         } catch (KoggeException | RuntimeException | Error e) {
             running.remove(tag);
             future.refused(e);
