@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
+use futures_lite::future;
 
 use crate::base::{Algorithm, Blake3, Digest, NodeId, Sha256, WallTime};
 use crate::net::ListenFault;
@@ -25,9 +26,6 @@ use crate::proto::chain::Genesis;
 use crate::proto::log::entry::Entry;
 use crate::proto::pool::{Change, Marks};
 use crate::store::{BlobInfo, Store, StoreError};
-
-/// How long a node that is live waits for its index.
-const INDEX_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why a request to the node was not answered.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -149,20 +147,22 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`NodeError::Closed`] or [`NodeError::Failed`] if the node has stopped.
+    /// [`NodeError::Closed`] or [`NodeError::Failed`] if the node has stopped; [`NodeError::Store`] if
+    /// its index has.
     pub async fn live(&self) -> Result<(), NodeError> {
         let mut goal = None;
-        let is_live = |_: &Shared| self.status().log.reaches(&mut goal).then_some(());
-        let live = self.0.shared.wait_for(is_live).await;
-        live.ok_or_else(|| self.gone())?;
-        // What is durable can be found a moment later, when the index has followed.
-        let store = self.0.store.clone();
-        let follow = move || store.index().wait(INDEX_TIMEOUT);
-        match self.0.pool.run(follow).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(NodeError::Timeout(INDEX_TIMEOUT)),
-            Err(_) => Err(self.gone()),
-        }
+        let head = |_: &Shared| {
+            let log = self.status().log;
+            log.reaches(&mut goal).then_some(log.size)
+        };
+        let size = self.0.shared.wait_for(head).await;
+        let size = size.ok_or_else(|| self.gone())?;
+        let covers = async { Ok(self.0.store.index().covers(size).await?) };
+        let gone = async {
+            let _ = self.0.shared.wait_for(|_| None::<()>).await;
+            Err(self.gone())
+        };
+        future::or(covers, gone).await
     }
 
     /// Why the node cannot listen for peers, oldest first.

@@ -7,7 +7,7 @@ use crate::base::{Digest, Sha256};
 use crate::node::handle::{Node, NodeError};
 use crate::node::shared::Shared;
 use crate::proto::chain::{Genesis, LightError, MemberSet, SetChange};
-use crate::proto::log::entry::{AddArtifact, Attest, BindTag, Entry};
+use crate::proto::log::entry::{AddArtifact, Attest, BindTag};
 use crate::proto::log::proof;
 use crate::proto::log::tile::{TileKind, TilePath, encode_bundle};
 use crate::proto::log::waybill::{Waybill, WaybillError};
@@ -99,22 +99,8 @@ impl Log {
     ///
     /// [`LogError::NoEntry`] if the log is shorter.
     pub fn entry(&self, index: u64) -> Result<Row, LogError> {
-        let chain = self.store.chain();
-        let leaf = chain.leaf(index)?.ok_or(LogError::NoEntry(index))?;
-        let entry = Entry::from_bytes(&leaf).map_err(|_| LogError::NoEntry(index))?;
-        let height = chain.height_of(index)?.unwrap_or(0);
-        let time = chain
-            .header(height)?
-            .map(|it| it.seal.time)
-            .unwrap_or_default();
-        let removed = self.store.index().removed(index)?;
-        Ok(Row {
-            index,
-            height,
-            time,
-            entry,
-            removed,
-        })
+        let row = self.store.index().row(index)?;
+        row.ok_or(LogError::NoEntry(index))
     }
 
     /// The rows of a query.
@@ -396,6 +382,7 @@ mod tests {
     use crate::proto::chain::{Light, NodeKeys};
     use crate::proto::log::checkpoint::Checkpoint;
     use crate::proto::log::cosign::{HeadSignature, SignedHead};
+    use crate::proto::log::entry::Entry;
     use crate::proto::log::verify::Trust;
     use crate::store::Options;
 

@@ -19,7 +19,7 @@ use crate::store::disk::{self, Disk};
 use crate::store::env::{DataDir, Environment, Table};
 use crate::store::error::StoreError;
 use crate::store::tables::number;
-use crate::store::tail::{Tail, leaf_keys};
+use crate::store::tail::{State, Tail, leaf_keys};
 
 /// Most leaves in one batch.
 pub const BATCH_LEAVES_MAX: u64 = 8_192;
@@ -146,10 +146,33 @@ impl Index {
         }
     }
 
+    /// Waits until queries see the first `size` leaves of the log: a block is seen a moment after it
+    /// is durable.
+    ///
+    /// # Errors
+    ///
+    /// Why the index stopped before.
+    pub async fn covers(&self, size: u64) -> Result<(), StoreError> {
+        let look = |tail: &State| {
+            if size <= tail.size() {
+                return Some(Ok(()));
+            }
+            let problem = self.shared.problem();
+            let last = problem.as_ref().filter(|it| !may_pass(it));
+            last.map(|it| Err(it.clone()))
+        };
+        self.shared.tail.wait_for(look).await
+    }
+
     /// Blocks until the index has the whole log, at most for `timeout`; tells whether it has.
     pub fn wait(&self, timeout: Duration) -> bool {
         self.shared.tail.wait_indexed(timeout)
     }
+}
+
+/// Whether the index goes on by itself.
+fn may_pass(problem: &StoreError) -> bool {
+    matches!(problem, StoreError::DiskFull { .. } | StoreError::Busy(_))
 }
 
 fn open_env(
@@ -190,9 +213,11 @@ impl Shared {
                 }
                 Err(error) => {
                     let error = disk::explain(self.env.dir(), error);
-                    let may_pass =
-                        matches!(error, StoreError::DiskFull { .. } | StoreError::Busy(_));
+                    let may_pass = may_pass(&error);
                     *self.problem() = Some(error);
+                    if !may_pass {
+                        self.tail.stop();
+                    }
                     if !may_pass || !self.tail.pause(RETRY_TIMEOUT) {
                         return;
                     }

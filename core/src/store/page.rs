@@ -75,6 +75,24 @@ impl Index {
         };
         self.shared.page(query, &search, as_of)
     }
+
+    /// The entry at `index` with its place; `None` if there is no such leaf, or a later version wrote
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Index::by_digest`].
+    pub fn row(&self, index: u64) -> Result<Option<Row>, StoreError> {
+        let mut leaves = Leaves::of(&self.shared.chain)?;
+        let Some(entry) = leaves.entry(index)? else {
+            return Ok(None);
+        };
+        let removed = match &entry {
+            Entry::AddArtifact(_) => self.removed(index)?,
+            _ => None,
+        };
+        leaves.row(index, entry, removed).map(Some)
+    }
 }
 
 fn candidates(

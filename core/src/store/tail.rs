@@ -6,6 +6,8 @@ use std::ops::Bound;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use event_listener::Event;
+
 use crate::proto::log::entry::Entry;
 use crate::proto::log::index;
 
@@ -26,6 +28,8 @@ pub(crate) struct Tail {
     grown: Condvar,
     /// Signalled when the index has grown.
     indexed: Condvar,
+    /// Notified when queries see more, or may never do.
+    seen: Event,
 }
 
 #[derive(Default)]
@@ -44,6 +48,7 @@ impl Tail {
             state: Mutex::default(),
             grown: Condvar::new(),
             indexed: Condvar::new(),
+            seen: Event::new(),
         }
     }
 
@@ -75,6 +80,7 @@ impl Tail {
         }
         drop(state);
         self.grown.notify_all();
+        self.seen.notify(usize::MAX);
     }
 
     /// Forgets the leaves before `size`, which the index has now.
@@ -92,6 +98,23 @@ impl Tail {
         }
         drop(state);
         self.indexed.notify_all();
+        self.seen.notify(usize::MAX);
+    }
+
+    /// Queries may see no more than they do.
+    pub(crate) fn stop(&self) {
+        self.seen.notify(usize::MAX);
+    }
+
+    /// Waits until `look` has an answer; it is asked whenever queries see more.
+    pub(crate) async fn wait_for<T>(&self, look: impl Fn(&State) -> Option<T>) -> T {
+        loop {
+            let seen = self.seen.listen();
+            if let Some(found) = look(&self.lock()) {
+                return found;
+            }
+            seen.await;
+        }
     }
 
     /// Waits until the index has the whole log; false if `timeout` is over before.

@@ -3,6 +3,8 @@
 use std::time::Duration;
 use std::{fs, thread};
 
+use futures_lite::future;
+
 use crate::proto::log::entry::Entry;
 use crate::proto::log::query::Query;
 use crate::store::disk::Step;
@@ -43,6 +45,32 @@ fn a_block_is_found_as_soon_as_it_is_appended_and_after_it_is_indexed() {
         problem: None,
     };
     assert_eq!(store.index().status(), expected);
+}
+
+#[test]
+fn what_the_log_has_is_found_once_the_index_covers_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let mut maker = Maker::default();
+    let chain = store.chain().clone();
+    for height in 1..=40 {
+        let before = chain.size().unwrap();
+        thread::scope(|scope| {
+            // The log shows a block before its completion has run.
+            let look = scope.spawn(|| {
+                let size = loop {
+                    match chain.size().unwrap() {
+                        size if before < size => break size,
+                        _ => thread::yield_now(),
+                    }
+                };
+                future::block_on(store.index().covers(size)).unwrap();
+                count(&store)
+            });
+            maker.append(&store, &entries(height, 2));
+            assert_eq!(look.join().unwrap(), 2 * usize::try_from(height).unwrap());
+        });
+    }
 }
 
 #[test]
@@ -154,4 +182,9 @@ fn while_the_index_is_behind_look_ups_say_so_and_pages_say_as_of_when() {
         store.index().find(&Query::default()).unwrap().as_of,
         covered
     );
+    // It has stopped: nobody waits for the rest.
+    future::block_on(store.index().covers(covered)).unwrap();
+    let never = future::block_on(store.index().covers(size)).err();
+    assert_eq!(never, store.index().status().problem);
+    assert!(never.is_some());
 }
