@@ -114,15 +114,22 @@ impl Model {
             .unwrap_or(choices.number() % (self.ids + 2));
         let input = match choices.below(10) {
             0 => {
-                let has = match choices.below(4) {
-                    0 => Presence::None,
-                    1 => Presence::Some([range(choices, self.count), 0..1].into_iter().collect()),
-                    _ => Presence::Whole,
+                let (has, is_guess) = match choices.below(5) {
+                    0 => (Presence::None, false),
+                    1 => {
+                        let some = [range(choices, self.count), 0..1].into_iter().collect();
+                        (Presence::Some(some), false)
+                    }
+                    2 => (Presence::Whole, true),
+                    _ => (Presence::Whole, false),
                 };
                 if !self.banned.contains(&source) {
                     self.sources.insert(source, has.groups(self.count));
                 }
-                Input::SourceAdded { source, has }
+                match is_guess {
+                    true => Input::SourceGuessed { source },
+                    false => Input::SourceAdded { source, has },
+                }
             }
             1 => {
                 self.sources.remove(&source);

@@ -161,6 +161,8 @@ struct State {
     admitted: BTreeSet<NodeId>,
     lanes: BTreeMap<NodeId, Sender<Command>>,
     downloads: BTreeMap<Blake3, Arc<Arrival>>,
+    /// Who gave most of what was downloaded last.
+    giver: Option<NodeId>,
     is_closed: bool,
 }
 
@@ -268,6 +270,19 @@ impl Hub {
     /// Peers that may be asked.
     pub(crate) fn known(&self) -> Vec<NodeId> {
         self.state().admitted.iter().copied().collect()
+    }
+
+    /// The peer that gave most of an artifact.
+    pub(crate) fn gave(&self, peer: NodeId) {
+        self.state().giver = Some(peer);
+    }
+
+    /// Who probably has an artifact: the peer that gave the last one, else one of those that attested
+    /// it.
+    pub(crate) fn likely(&self, hints: &[NodeId]) -> Option<NodeId> {
+        let state = self.state();
+        let mut candidates = state.giver.iter().chain(hints);
+        candidates.find(|it| state.admitted.contains(it)).copied()
     }
 
     /// The lane to `peer`, opened if there is none; `None` if the peer may not be asked.

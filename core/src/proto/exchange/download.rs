@@ -93,6 +93,12 @@ pub enum Input<S> {
         /// The claim.
         has: Presence,
     },
+    /// `source` was not asked yet and probably has all: it is asked for groups at once, which spares
+    /// a round trip.
+    SourceGuessed {
+        /// Who.
+        source: S,
+    },
     /// The connection to `source` is gone.
     SourceGone {
         /// Who.
@@ -288,9 +294,16 @@ impl<S: Clone + Ord> Download<S> {
                     self.scheduler.source_added(source, has);
                 }
             }
+            Input::SourceGuessed { source } => {
+                if !self.banned.contains(&source) {
+                    let has = Presence::Whole.groups(self.group_count);
+                    self.scheduler.source_added(source, has);
+                }
+            }
             Input::SourceGone { source } => self.scheduler.source_gone(&source),
             Input::Arrived { id, groups } => {
                 let arrived = self.scheduler.arrived(now, id, groups);
+                self.had_source = true;
                 if arrived.fresh > 0 {
                     self.progress_at = now;
                 }

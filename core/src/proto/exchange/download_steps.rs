@@ -107,6 +107,25 @@ fn an_artifact_is_done_when_its_last_group_is_durable() {
 }
 
 #[test]
+fn a_wrong_guess_costs_nothing_but_its_answer() {
+    let mut bench = Bench::with(2, &[]);
+    bench.give(0, Input::SourceGuessed { source: "alice" });
+    assert_eq!(bench.take(), [request("alice", 0, 0..2)]);
+    bench.give(1, Input::NotFound { id: 0 });
+    assert_eq!(bench.take(), [avoid("alice", Reason::NotFound)]);
+    let mut other = bench.download.clone();
+    let (source, has) = ("bob", Presence::Whole);
+    bench.give(2, Input::SourceAdded { source, has });
+    assert_eq!(bench.take(), [request("bob", 1, 0..2)]);
+    // Nobody said that he has it.
+    let mut out = Vec::new();
+    while let Some(at) = other.next_deadline() {
+        other.expire(at, &mut out);
+    }
+    assert_eq!(out.pop(), Some(Effect::Failed(Failure::NoSource)));
+}
+
+#[test]
 fn what_is_durable_is_not_asked_for_again() {
     let durable: Ranges = [0..50, 52..100].into_iter().collect();
     let mut bench = Bench::new(Config::default(), 100, durable);
