@@ -227,15 +227,16 @@ impl Inner {
             }
             return Err(self.failure("cannot reserve room for an artifact", &it));
         }
-        if !resume {
-            // The names must survive a crash before a checkpoint counts on them.
-            self.disk.sync_folder(PART, &self.staging)?;
-        }
         Ok(Target::Files {
             data,
             outboard,
             path: path.to_owned(),
         })
+    }
+
+    /// Makes the names of what is being received survive a crash, which a checkpoint counts on.
+    pub(crate) fn sync_names(&self) -> Result<(), StoreError> {
+        self.disk.sync_folder(PART, &self.staging)
     }
 
     /// Moves an artifact and its outboard, durably.

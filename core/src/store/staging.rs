@@ -4,7 +4,7 @@
 //! orders broken:
 //!
 //! ```text
-//! checkpoint   write data, outboard → sync both → commit the set of groups
+//! checkpoint   write data, outboard → sync both, and at first their names → commit the set of groups
 //! finish       sync both → rename → sync the folder → commit the record
 //! ```
 //!
@@ -204,8 +204,12 @@ impl Staging {
         // The set is taken before the sync: what is marked during it is not covered.
         let record = codec::encode(&self.marks().to_record(self.size));
         self.draft.sync()?;
-        let (tables, digest) = (self.draft.blobs.tables, self.blake3);
-        self.draft.blobs.writer.write(record.len(), move |txn| {
+        let blobs = &self.draft.blobs;
+        if !self.is_recorded.load(Ordering::Acquire) {
+            blobs.sync_names()?;
+        }
+        let (tables, digest) = (blobs.tables, self.blake3);
+        blobs.writer.write(record.len(), move |txn| {
             Ok(tables.partial.put(txn, &digest.0, &record)?)
         })?;
         self.is_recorded.store(true, Ordering::Release);
@@ -220,6 +224,16 @@ impl Staging {
     ///
     /// [`StoreError::Incomplete`] unless all groups are marked.
     pub fn finish(self, sha256: Sha256) -> Result<(), StoreError> {
+        self.publish(sha256)
+    }
+
+    /// [`Staging::finish`] while others read. What was reserved for the artifact is given back when
+    /// this is dropped, which should be soon.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Staging::finish`].
+    pub fn publish(&self, sha256: Sha256) -> Result<(), StoreError> {
         let (missing, groups) = {
             let marks = self.marks();
             (marks.missing(), marks.count())
@@ -232,7 +246,7 @@ impl Staging {
         match blobs.publish_once(&self.blake3, publish)? {
             Published::Now => self.is_recorded.store(false, Ordering::Release),
             // A build brought the same bytes in the meantime: ours are not needed.
-            Published::Before => self.discard()?,
+            Published::Before => self.forget()?,
         }
         Ok(())
     }
@@ -243,6 +257,10 @@ impl Staging {
     ///
     /// [`StoreError`] if the record cannot be removed.
     pub fn discard(self) -> Result<(), StoreError> {
+        self.forget()
+    }
+
+    fn forget(&self) -> Result<(), StoreError> {
         if self.is_recorded.swap(false, Ordering::AcqRel) {
             self.draft.blobs.forget_partial(&self.blake3)?;
         }

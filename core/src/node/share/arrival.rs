@@ -1,7 +1,7 @@
 //! An artifact on its way to the disk, readable as far as it has come.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use event_listener::Event;
 
@@ -84,7 +84,7 @@ impl Arrival {
     /// Writes verified pieces; they become readable. Returns the bytes that were not here before.
     /// Blocks on the disk.
     pub(crate) fn write(&self, pieces: Vec<Verified<Vec<u8>>>) -> Result<u64, StoreError> {
-        let staging = self.staging.read().unwrap_or_else(PoisonError::into_inner);
+        let staging = self.staging();
         let Some(staging) = staging.as_ref() else {
             return Ok(0); // Finished meanwhile: a group that came twice.
         };
@@ -118,7 +118,7 @@ impl Arrival {
     /// Makes what was written so far survive a crash, and says what that is. Blocks on the disk.
     pub(crate) fn checkpoint(&self) -> Result<Ranges, StoreError> {
         let have = self.have();
-        let staging = self.staging.read().unwrap_or_else(PoisonError::into_inner);
+        let staging = self.staging();
         staging.as_ref().map_or(Ok(()), Staging::checkpoint)?;
         self.state().durable = have.clone();
         Ok(have)
@@ -129,14 +129,18 @@ impl Arrival {
         self.state().durable.clone()
     }
 
-    /// Makes the artifact visible in the store. Blocks on the disk.
+    /// Makes the artifact visible in the store; readers go on meanwhile. Blocks on the disk.
     pub(crate) fn finish(&self) -> Result<(), StoreError> {
-        let staging = self
-            .staging
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        staging.map_or(Ok(()), |it| it.finish(self.sha256))
+        let publish = |it: &Staging| it.publish(self.sha256);
+        self.staging().as_ref().map_or(Ok(()), publish)?;
+        let staging = self.staging.write();
+        drop(staging.unwrap_or_else(PoisonError::into_inner).take());
+        Ok(())
+    }
+
+    /// Whether [`Arrival::finish`] was here.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.staging().is_none()
     }
 
     /// Ends the arrival for its readers. What is durable stays for a later attempt.
@@ -212,7 +216,7 @@ impl Arrival {
         let len = buffer
             .len()
             .min(usize::try_from(readable).unwrap_or(usize::MAX));
-        let staging = self.staging.read().unwrap_or_else(PoisonError::into_inner);
+        let staging = self.staging();
         let Some(staging) = staging.as_ref() else {
             return Ok(None);
         };
@@ -227,7 +231,7 @@ impl Arrival {
         piece: &Piece,
         target: &mut [u8],
     ) -> Result<Option<usize>, StoreError> {
-        let staging = self.staging.read().unwrap_or_else(PoisonError::into_inner);
+        let staging = self.staging();
         let Some(staging) = staging.as_ref() else {
             return Ok(None);
         };
@@ -246,6 +250,10 @@ impl Arrival {
         run.map_or(0, |it| {
             byte_range(self.size, &it).end.saturating_sub(offset)
         })
+    }
+
+    fn staging(&self) -> RwLockReadGuard<'_, Option<Staging>> {
+        self.staging.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -28,6 +28,10 @@ const CHECKPOINT_BYTES: u64 = 16 << 20;
 /// Peers that are asked for groups of one artifact at the same time.
 const SOURCES_MAX: usize = 8;
 
+/// Artifacts up to this size are asked for without asking first who has them: larger ones take long
+/// enough not to feel a round trip. Unit: bytes.
+const GUESS_BYTES_MAX: u64 = 256 * 1_024;
+
 /// Sources that the origin of an artifact names: those that gave most.
 const ORIGIN_SOURCES_MAX: usize = 64;
 
@@ -91,6 +95,8 @@ struct Driver {
     arrival: Arc<Arrival>,
     key: [u8; 32],
     hints: Vec<NodeId>,
+    /// Who probably has it, until that peer was asked.
+    guess: Option<NodeId>,
     machine: Download<NodeId>,
     effects: Vec<Effect<NodeId>>,
     reports: Channel<(NodeId, Report)>,
@@ -135,12 +141,14 @@ impl Driver {
             .map(|it| byte_range(size, &it))
             .map(|it| it.end - it.start);
         let earlier = earlier.sum();
+        let guess = hub.likely(&hints).filter(|_| size <= GUESS_BYTES_MAX);
         let machine = Download::new(now, config, size, &have, &mut effects);
         Self {
             hub,
             arrival,
             key,
             hints,
+            guess,
             machine,
             effects,
             reports: async_channel::bounded(REPORTS_MAX),
@@ -305,8 +313,24 @@ impl Driver {
         None
     }
 
-    /// Makes the artifact visible in the store, with a note of where it came from.
+    /// The artifact is stored: by the last [`Driver::sync`], unless all of it was here already.
     async fn finish(&self) -> Result<(), FetchError> {
+        if !self.arrival.is_finished() {
+            match self.hub.pool.run(self.store()).await {
+                Ok(stored) => stored.map_err(FetchError::Store)?,
+                Err(_) => return Err(FetchError::Closed),
+            }
+        }
+        if let Some((node, _)) = self.came.iter().max_by_key(|it| it.1) {
+            self.hub.gave(*node);
+        }
+        let _ = self.hub.news.send(News::Stored(self.arrival.root())).await;
+        Ok(())
+    }
+
+    /// What makes the artifact visible in the store, with a note of where it came from. Blocks on the
+    /// disk.
+    fn store(&self) -> impl FnOnce() -> Result<(), StoreError> + Send + 'static {
         let came = self.came.iter();
         let mut sources: Vec<(String, u64)> = came
             .map(|(node, bytes)| (node.to_string(), *bytes))
@@ -317,22 +341,10 @@ impl Driver {
             sources.push((EARLIER.to_owned(), self.earlier));
         }
         let origin = OriginRecord::new(&self.hub.clock, self.begun, sources);
-        let (arrival, meta, root) = (
-            self.arrival.clone(),
-            self.hub.meta.clone(),
-            self.arrival.root(),
-        );
-        let finish = move || {
-            keep::note(&meta, &root, &origin);
+        let (arrival, meta) = (self.arrival.clone(), self.hub.meta.clone());
+        move || {
+            keep::note(&meta, &arrival.root(), &origin);
             arrival.finish()
-        };
-        match self.hub.pool.run(finish).await {
-            Ok(Ok(())) => {
-                let _ = self.hub.news.send(News::Stored(root)).await;
-                Ok(())
-            }
-            Ok(Err(error)) => Err(FetchError::Store(error)),
-            Err(_) => Err(FetchError::Closed),
         }
     }
 
@@ -380,13 +392,17 @@ impl Driver {
             let (roots, answer) = (vec![self.arrival.root()], self.answers.0.clone());
             if lane.try_send(Command::Have { roots, answer }).is_ok() {
                 self.lanes.insert(peer, lane);
+                if let Some(source) = self.guess.take_if(|it| *it == peer) {
+                    self.feed(Input::SourceGuessed { source });
+                }
             } else {
                 self.asked.remove(&peer);
             }
         }
     }
 
-    /// Makes what was written survive a crash, in the background, a good piece at a time.
+    /// Makes what was written survive a crash, in the background: a good piece at a time, and with the
+    /// last one the artifact as it is found in the store.
     async fn sync(&mut self) {
         let is_last = missing(self.arrival.size(), &self.arrival.have()) == 0;
         if self.is_syncing || self.loose == 0 || (self.loose < CHECKPOINT_BYTES && !is_last) {
@@ -394,8 +410,13 @@ impl Driver {
         }
         (self.is_syncing, self.loose) = (true, 0);
         let (arrival, done) = (self.arrival.clone(), self.durable.0.clone());
+        let store = is_last.then(|| self.store());
         let sync = move || {
-            let _ = done.try_send(arrival.checkpoint().map_err(FetchError::Store));
+            let synced = match store {
+                Some(store) => store().map(|()| arrival.have()),
+                None => arrival.checkpoint(),
+            };
+            let _ = done.try_send(synced.map_err(FetchError::Store));
         };
         self.hub.pool.detach(sync).await;
     }
