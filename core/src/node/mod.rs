@@ -36,6 +36,7 @@ pub mod status;
 pub(crate) mod tally;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub(crate) mod tools;
 pub(crate) mod vault;
 pub(crate) mod view;
 
