@@ -27,6 +27,7 @@ pub mod origin;
 pub(crate) mod pending;
 pub(crate) mod perform;
 pub mod pipeline;
+pub(crate) mod place;
 pub(crate) mod providers;
 pub(crate) mod run;
 pub mod share;
