@@ -1,49 +1,21 @@
-//! An artifact that embedders read, and where its bytes came from.
+//! An artifact that embedders read.
 
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::{Algorithm, Digest, Time, WallTime};
-use crate::node::clock::Clock;
+use crate::base::{Algorithm, Digest};
 use crate::node::handle::Node;
 use crate::node::share::FetchError;
 use crate::node::share::arrival::Arrival;
 use crate::proto::log::entry::AddArtifact;
 use crate::store::Blob;
 
-/// Where the bytes of a stored artifact came from.
-#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
-pub struct OriginRecord {
-    /// When the last byte came.
-    pub fetched: WallTime,
-    /// How long it took. Unit: milliseconds.
-    pub millis: u64,
-    /// Bytes by source: a node's id, [`UPSTREAM`], or [`EARLIER`].
-    pub sources: Vec<(String, u64)>,
-}
-
-/// The source of bytes that a pipeline fetched.
-pub const UPSTREAM: &str = "upstream";
-
-/// The source of bytes that were here from an attempt before a restart.
-pub const EARLIER: &str = "earlier";
+pub use crate::node::origin::OriginRecord;
 
 /// What [`Artifact::look`] reads at a time. Unit: bytes.
 const LOOK_BYTES: usize = 256 << 10;
-
-impl OriginRecord {
-    /// The record of something that began to come at `begun` and is here now.
-    pub(crate) fn new(clock: &Clock, begun: Time, sources: Vec<(String, u64)>) -> Self {
-        let took = clock.now().since(begun).as_millis();
-        Self {
-            fetched: clock.wall(),
-            millis: u64::try_from(took).unwrap_or(u64::MAX),
-            sources,
-        }
-    }
-}
 
 /// An open artifact; cheap to clone. Only verified bytes are given out.
 #[derive(Clone)]

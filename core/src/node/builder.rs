@@ -1,12 +1,12 @@
 //! Runs pipelines and other blocking errands of the loop on the worker pool.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use async_channel::Sender;
 
-use crate::base::{NodeId, PublicKey, Time, WallTime};
+use crate::base::{NodeId, PublicKey, WallTime};
 use crate::node::attested::Attested;
 use crate::node::clock::Clock;
 use crate::node::config::Config;
@@ -14,24 +14,17 @@ use crate::node::deposit::BlobDeposit;
 use crate::node::executor::Pool;
 use crate::node::flow::Input;
 use crate::node::pending::Unsaved;
-use crate::node::pipeline::http::Request;
 use crate::node::pipeline::{
-    Cancel, Client, FileFacts, HttpConfig, Images, Job, Maven, MavenPlaces, MavenRepository,
-    Outcome, Package, Pipeline, PipelineError, Progress, Proxies, Registries, RegistryFiles, Spec,
-    Step, Upstream, default_repositories,
+    Cancel, FileFacts, Job, Outcome, Package, Pipeline, PipelineError, Progress, Spec, Step,
 };
 use crate::node::run::{INTERNAL_MAX, Internal};
 use crate::node::share::Peers;
 use crate::node::share::keep::News;
-use crate::node::status::Status;
+use crate::node::tools::{Toolbox, Tools};
 use crate::proto::build::{self, BuildId, BuildSpec, Built, Failure, FailureCode, Reference};
 use crate::proto::log::entry::BindTag;
 use crate::proto::package::{ImageReference, Platform, Pointer};
-use crate::proto::peers::Seed;
 use crate::store::Store;
-
-/// Longest bootstrap document. Unit: bytes.
-const BOOTSTRAP_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes between two reports of progress.
 const PROGRESS_BYTES: u64 = 4 << 20;
@@ -45,8 +38,7 @@ pub(crate) struct Builder {
     clock: Clock,
     reply: Sender<Internal>,
     news: Sender<News>,
-    /// Made at the first use: reading the machine's configuration takes time.
-    upstream: Arc<OnceLock<Result<Arc<Tools>, PipelineError>>>,
+    toolbox: Arc<Toolbox>,
     running: BTreeMap<(BuildId, u64), Cancel>,
     unsaved: Arc<Unsaved>,
     attested: Arc<Attested>,
@@ -66,12 +58,6 @@ pub(crate) struct Parts {
     pub(crate) attested: Arc<Attested>,
 }
 
-struct Tools {
-    upstream: Upstream,
-    client: Arc<Client>,
-    public: Arc<Client>,
-}
-
 impl Builder {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts {
@@ -84,7 +70,7 @@ impl Builder {
             news,
             attested,
         } = parts;
-        let (upstream, unsaved) = (Arc::default(), Arc::default());
+        let (toolbox, unsaved) = (Arc::default(), Arc::default());
         let running = BTreeMap::new();
         Self {
             config,
@@ -94,7 +80,7 @@ impl Builder {
             clock,
             reply,
             news,
-            upstream,
+            toolbox,
             running,
             unsaved,
             attested,
@@ -170,22 +156,22 @@ impl Builder {
         }
     }
 
-    /// Stops every pipeline, also one that waits for an upstream.
+    /// Stops every pipeline and every fetch of a bootstrap document, also one that waits for an
+    /// upstream, but not one that is connecting: that takes [`HttpConfig::connect_timeout`] at most.
+    ///
+    /// [`HttpConfig::connect_timeout`]: crate::node::pipeline::HttpConfig::connect_timeout
     pub(crate) fn close(&mut self) {
         std::mem::take(&mut self.running)
             .into_values()
             .for_each(|it| it.cancel());
-        if let Some(Ok(tools)) = self.upstream.get() {
-            tools.client.close();
-            tools.public.close();
-        }
+        self.toolbox.close();
     }
 
     /// Fetches a bootstrap document.
     pub(crate) async fn fetch_bootstrap(&self, url: String) {
-        let (reply, tools) = (self.reply.clone(), self.tools());
+        let (reply, tools, toolbox) = (self.reply.clone(), self.tools(), self.toolbox.clone());
         let fetch = move || {
-            let seeds = tools().and_then(|tools| bootstrap(&tools.client, &url));
+            let seeds = tools().and_then(|tools| toolbox.bootstrap(&tools, &url));
             if let Err(error) = &seeds {
                 tracing::warn!(url, %error, "no bootstrap document");
             }
@@ -224,72 +210,9 @@ impl Builder {
     }
 
     fn tools(&self) -> impl FnOnce() -> Result<Arc<Tools>, PipelineError> + Send + use<> {
-        let (config, clock, cell) = (self.config.clone(), self.clock, self.upstream.clone());
-        move || {
-            cell.get_or_init(|| tools(&config, clock).map(Arc::new))
-                .clone()
-        }
+        let (config, clock, toolbox) = (self.config.clone(), self.clock, self.toolbox.clone());
+        move || toolbox.open(|| Tools::new(&config, clock))
     }
-}
-
-fn tools(config: &Config, clock: Clock) -> Result<Tools, PipelineError> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|_| config.environment);
-    let http = HttpConfig {
-        proxies: Proxies::from_variables(variable),
-        ..HttpConfig::default()
-    };
-    let client = |public_only| {
-        let http = HttpConfig {
-            public_only,
-            ..http.clone()
-        };
-        let now = Arc::new(move || -> Time { clock.now() });
-        Client::new(http, now, clock.wall().as_millis()).map(Arc::new)
-    };
-    let (client, public) = (client(false)?, client(true)?);
-    let home = variable("HOME").map(std::path::PathBuf::from);
-    let files = RegistryFiles::system(home.as_deref());
-    let registries = Registries::new(&config.registries, &files, &config.own_ports)?;
-    let repositories = if config.repositories.is_empty() {
-        // A machine without Maven can still serve images: asked for Maven, it says what to set.
-        let own_ports = &config.own_ports;
-        default_repositories(&MavenPlaces::find(variable), own_ports).unwrap_or_default()
-    } else {
-        let urls = config.repositories.iter();
-        urls.map(|it| MavenRepository::from_url(it))
-            .collect::<Result<_, _>>()?
-    };
-    let upstream = Upstream {
-        images: Images::new(client.clone(), public.clone(), registries),
-        maven: Maven::new(client.clone(), repositories),
-    };
-    Ok(Tools {
-        upstream,
-        client,
-        public,
-    })
-}
-
-fn bootstrap(client: &Client, url: &str) -> Result<Vec<Seed>, PipelineError> {
-    let what = "bootstrap document";
-    let request = Request {
-        what,
-        url,
-        accept: Some("application/json"),
-        credentials: None,
-    };
-    let body = client.get(&request, BOOTSTRAP_BYTES_MAX, &Cancel::new())?;
-    let malformed = |problem: String| PipelineError::Malformed {
-        what: what.into(),
-        problem,
-    };
-    let status: Status = serde_json::from_slice(&body.1).map_err(|it| malformed(it.to_string()))?;
-    let peer = Some(status.node);
-    Ok(status
-        .listen
-        .into_iter()
-        .map(|address| Seed { peer, address })
-        .collect())
 }
 
 /// The pipeline's words for a spec.

@@ -8,12 +8,12 @@ use serde::Deserialize;
 
 use crate::node::admit::{Admit, RawNetwork};
 use crate::node::executor::POOL_THREADS_MAX;
+use crate::node::place::line_of;
+
+pub use crate::node::place::locate;
 
 /// Longest configuration file. Unit: bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// Most characters of a line that a message repeats.
-const LINE_CHARS_MAX: usize = 80;
 
 /// Default address for peers: every interface, any free port is a poor default for firewalls, so
 /// the port is fixed.
@@ -70,22 +70,6 @@ impl ConfigError {
             problem: format!("line {line}, `{key}`: {problem}"),
         }
     }
-}
-
-/// Line of the value of a dotted key, from 1.
-fn line_of(text: &str, key: &str) -> Option<usize> {
-    let document = toml::de::DeTable::parse(text).ok()?;
-    let mut table = document.get_ref();
-    let mut parts = key.split('.').peekable();
-    while let Some(part) = parts.next() {
-        let value = table.get(part)?;
-        if parts.peek().is_none() {
-            let before = text.get(..value.span().start)?;
-            return Some(before.matches('\n').count() + 1);
-        }
-        table = value.get_ref().as_table()?;
-    }
-    None
 }
 
 /// Whether a pull of something the log lacks asks for its build.
@@ -310,26 +294,6 @@ pub fn read_text(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|it| unreadable(it.to_string()))
 }
 
-/// `line 3, column 5: reason in what stands there`.
-pub fn locate(text: &str, error: &toml::de::Error) -> String {
-    let message = error.message();
-    let Some(before) = error.span().and_then(|it| text.get(..it.start)) else {
-        return message.to_owned();
-    };
-    let line = before.matches('\n').count() + 1;
-    let column = before
-        .rsplit('\n')
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .count()
-        + 1;
-    // Who set keys by the API has no lines to count.
-    let content = text.lines().nth(line - 1).unwrap_or_default().trim();
-    let content: String = content.chars().take(LINE_CHARS_MAX).collect();
-    format!("line {line}, column {column}: {message} in `{content}`")
-}
-
 /// The file as it is written; every key is optional.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -461,7 +425,7 @@ mod tests {
             ),
             (
                 "\n[limits]\nshare = 3",
-                "column 9: invalid type: integer `3`, expected a boolean in `share = 3`",
+                "column 9: invalid type: integer `3`, expected a boolean in `share`",
             ),
             (
                 "\nthreads = 0",
@@ -485,6 +449,26 @@ mod tests {
         ] {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.contains(part), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn messages_keep_what_values_say_to_themselves() {
+        for (text, part) in [
+            (
+                "[maven]\nrepositories = 'https://user:hunter2@host/'",
+                "line 2, column 16: invalid type: string \"…\", expected a sequence in `repositories`",
+            ),
+            ("peers = [\n  'https://user:hunter2@h/?a=b'\n 3]", "line 3"),
+            ("listen = ['https://user:hunter2@h/?a=b", "line 1"),
+            ("'https://user:hunter2@h/' = 3", "line 1"),
+            ("threads = 'hunter2 says \"no\"'", "in `threads`"),
+            ("docker = 'hunter2'", "expected struct"),
+        ] {
+            let message = parse(text).unwrap_err().to_string();
+            assert!(message.contains(part), "{text}: {message}");
+            let is_key = text.starts_with('\'');
+            assert!(is_key || !message.contains("hunter2"), "{text}: {message}");
         }
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use async_channel::Sender;
 
 use crate::base::{Sha256, Time};
-use crate::node::artifact::{OriginRecord, UPSTREAM};
 use crate::node::attested::Attested;
 use crate::node::clock::Clock;
+use crate::node::origin::{OriginRecord, UPSTREAM};
 use crate::node::pipeline::{Deposit, DepositWriter, Digests, Stored};
 use crate::node::share::Peers;
 use crate::node::share::keep::{self, News};

@@ -211,6 +211,10 @@ impl Draft {
         getrandom::fill(&mut seed).map_err(|it| io::Error::other(it.to_string()))?;
         let draft = path.with_file_name(format!(".kogge-{}", hex::encode(&seed)));
         let stored = blob.path();
+        let from = stored.map(File::open).transpose()?;
+        if let Some(from) = &from {
+            check_len(from, blob)?;
+        }
         if let Some(stored) = stored.filter(|_| options.hard_link)
             && fs::hard_link(stored, &draft).is_ok()
         {
@@ -219,29 +223,46 @@ impl Draft {
         // What is there already is nobody's business here: neither followed nor removed.
         let mut to = File::create_new(&draft)?;
         let this = Self(draft);
-        let Some(stored) = stored else {
+        let Some(mut from) = from else {
             let mut bytes = vec![0; usize::try_from(blob.size()).unwrap_or(0)];
             blob.read_at(0, &mut bytes).map_err(io::Error::other)?;
             to.write_all(&bytes)?;
             to.sync_data()?;
             return Ok((this, Placement::Copied));
         };
-        let mut from = File::open(stored)?;
         if options.reflink && ioctl_ficlone(&to, &from).is_ok() {
             return Ok((this, Placement::Reflinked));
         }
-        let mut done = 0;
-        while done < blob.size() {
-            drop(wish.hold()?);
-            // Copies inside the kernel where it can.
-            match io::copy(&mut Read::take(&mut from, COPY_BYTES), &mut to)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => done += count,
-            }
-        }
+        copy(blob, &mut from, &mut to, wish)?;
         to.sync_data()?;
         Ok((this, Placement::Copied))
     }
+}
+
+/// Copies the bytes of a stored file, as long as somebody wants them.
+fn copy(blob: &Blob, from: &mut File, to: &mut File, wish: &Wish) -> io::Result<()> {
+    let mut done = 0;
+    while done < blob.size() {
+        drop(wish.hold()?);
+        let step = COPY_BYTES.min(blob.size() - done);
+        // Copies inside the kernel where it can.
+        match io::copy(&mut Read::take(&mut *from, step), to)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => done += count,
+        }
+    }
+    // It may have changed meanwhile.
+    check_len(from, blob)
+}
+
+/// Refuses a stored file that somebody has cut or lengthened.
+fn check_len(file: &File, blob: &Blob) -> io::Result<()> {
+    let (len, size) = (file.metadata()?.len(), blob.size());
+    if len == size {
+        return Ok(());
+    }
+    let problem = format!("the stored file has {len} bytes, the artifact {size}");
+    Err(io::Error::new(io::ErrorKind::InvalidData, problem))
 }
 
 impl Drop for Draft {
@@ -359,5 +380,36 @@ mod tests {
             assert_eq!(refused.kind(), io::ErrorKind::Interrupted);
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         }
+    }
+
+    #[test]
+    fn a_stored_file_of_another_length_is_not_given_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(&folder.path().join("store"), Options::default()).unwrap();
+        let size: u64 = 100_000;
+        let blob = stored(&store, &[7; 100_000]);
+        let file = File::options().write(true).open(blob.path().unwrap());
+        let (file, path) = (file.unwrap(), folder.path().join("out"));
+        let wish = Wish::default();
+        for len in [0, 1, size - 1, size + 1, 2 * size] {
+            file.set_len(len).unwrap();
+            for is_link in [false, true] {
+                let options = SaveOptions {
+                    hard_link: is_link,
+                    ..SaveOptions::default()
+                };
+                let refused = place(&blob, &path, options, &wish).unwrap_err();
+                assert_eq!(refused.kind(), io::ErrorKind::InvalidData, "{len}");
+                assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+            }
+            // As if it had changed after the first look at it.
+            let mut from = File::open(blob.path().unwrap()).unwrap();
+            let mut to = tempfile::tempfile().unwrap();
+            assert!(copy(&blob, &mut from, &mut to, &wish).is_err());
+            assert_eq!(to.metadata().unwrap().len(), len.min(size));
+        }
+        file.set_len(size).unwrap();
+        let placed = place(&blob, &path, SaveOptions::default(), &wish);
+        assert_eq!(placed.unwrap(), Placement::Copied);
     }
 }

@@ -23,9 +23,11 @@ pub mod keys;
 pub mod log;
 pub mod metrics;
 pub(crate) mod open;
+pub mod origin;
 pub(crate) mod pending;
 pub(crate) mod perform;
 pub mod pipeline;
+pub(crate) mod place;
 pub(crate) mod providers;
 pub(crate) mod run;
 pub mod share;
@@ -35,13 +37,15 @@ pub mod status;
 pub(crate) mod tally;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub(crate) mod tools;
 pub(crate) mod vault;
 pub(crate) mod view;
 
-pub use artifact::{Artifact, OriginRecord};
+pub use artifact::Artifact;
 pub use export::{Placement, SaveOptions};
 pub use handle::{Node, NodeError};
 pub use log::{Log, LogError, Proof};
 pub use metrics::Metric;
+pub use origin::OriginRecord;
 pub use share::FetchError;
 pub use start::{Network, StartError};

@@ -23,9 +23,10 @@ impl Node {
         }
         let found = self.log().by_digest(digest).map_err(failed)?;
         let (index, entry) = found.ok_or_else(|| FetchError::Unknown(digest.to_string()))?;
-        // What the database has in it is there sooner than another thread is.
+        // What the database has in it is there sooner than another thread is. Whatever else there is
+        // to do waits for the disk.
         if entry.size <= INLINE_BYTES_MAX
-            && let Some(blob) = self.stored_blob(&entry)?
+            && let Some(blob) = self.0.store.blobs().open_inline(&entry.blake3)
         {
             return Ok(self.artifact(index, entry, blob));
         }

@@ -64,7 +64,8 @@ pub(crate) struct StoredProviders {
 }
 
 impl StoredProviders {
-    /// Takes over the records of the last run. Expired and unreadable ones are removed. Blocks.
+    /// Takes over the records of the last run. Expired and unreadable ones are removed; a damaged
+    /// database is thrown away. Blocks.
     ///
     /// # Errors
     ///
@@ -74,25 +75,38 @@ impl StoredProviders {
             ledger: Ledger::default(),
             records: records.clone(),
         };
+        match it.read_all(now) {
+            Ok(()) => Ok(it),
+            // It would fail every start.
+            Err(error @ StoreError::Corrupt { .. }) => {
+                records.begin_anew(&error)?;
+                it.ledger = Ledger::default();
+                Ok(it)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    fn read_all(&mut self, now: WallTime) -> Result<(), StoreError> {
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let rows = records.list(after.as_deref())?;
+            let rows = self.records.list(after.as_deref())?;
             for (row_key, value) in &rows {
                 let Some(((key, node), row)) = read(row_key, value) else {
                     tracing::warn!(bytes = value.len(), "a damaged provider record is dropped");
-                    records.remove(row_key);
+                    self.records.remove(row_key);
                     continue;
                 };
                 // A clock that was put back does not give records a longer life.
                 let expires = row.expires.min(now + PROVIDER_TTL);
                 let mut gone = Vec::new();
-                if !it.ledger.add(&key, &node, expires, now, &mut gone) {
-                    records.remove(row_key);
+                if !self.ledger.add(&key, &node, expires, now, &mut gone) {
+                    self.records.remove(row_key);
                 }
-                it.forget(&gone);
+                self.forget(&gone);
             }
             if rows.len() < LIST_ROWS_MAX {
-                return Ok(it);
+                return Ok(());
             }
             after = rows.into_iter().last().map(|it| it.0);
         }
@@ -269,6 +283,43 @@ mod tests {
         let (store, records) = load(dir.path(), 0);
         assert_eq!(all(&records, b"key", at(0)), [alice]);
         assert_eq!(store.providers().list(None).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_damaged_page_behind_the_head_does_not_fail_every_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, mut records) = load(dir.path(), 0);
+        for number in 0..500_u32 {
+            assert!(records.add(&number.to_be_bytes(), provider(1, 10, 1), at(0)));
+        }
+        drop((store, records));
+        let path = dir.path().join("providers/data.mdb");
+        let mut bytes = std::fs::read(&path).unwrap();
+        // The head of the file says how long its pages are.
+        let page_bytes = u32::from_ne_bytes(bytes[40..44].try_into().unwrap());
+        let page_bytes = usize::try_from(page_bytes).unwrap();
+        // So many rows lie in leaves below a branch, whose kind its page names.
+        let mut branches = 0;
+        for page in bytes.chunks_exact_mut(page_bytes) {
+            if page[10..12] == 1_u16.to_ne_bytes() {
+                page.fill(0);
+                branches += 1;
+            }
+        }
+        assert_ne!(branches, 0);
+        std::fs::write(&path, bytes).unwrap();
+        for _ in 0..2 {
+            let (store, mut records) = load(dir.path(), 0);
+            assert_eq!(all(&records, b"key", at(0)), []);
+            assert!(records.add(b"key", provider(2, 10, 1), at(0)));
+            drop((store, records));
+            let (store, records) = load(dir.path(), 0);
+            assert_eq!(all(&records, b"key", at(0)), [provider(2, 10, 1)]);
+            assert_eq!(store.providers().list(None).unwrap().len(), 1);
+            records
+                .records
+                .remove(&store.providers().list(None).unwrap()[0].0);
+        }
     }
 
     #[test]

@@ -36,6 +36,10 @@ impl Lease {
     pub(crate) fn new(blobs: &Arc<Inner>, blake3: Blake3) -> Self {
         Self(Arc::clone(blobs), blake3)
     }
+
+    pub(crate) fn digest(&self) -> Blake3 {
+        self.1
+    }
 }
 
 impl Drop for Lease {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use heed::RwTxn;
 
 use crate::base::{Blake3, Sha256, codec};
-use crate::store::blob::{Blob, Lease};
+use crate::store::blob::{Blob, Lease, Source};
 use crate::store::claim::Removing;
 use crate::store::disk::{self, Disk};
 use crate::store::env::Environment;
@@ -152,28 +152,47 @@ impl Blobs {
     /// [`StoreError::Corrupt`] if the file is missing or has another length than recorded; the
     /// artifact is then removed, so that it can be fetched again.
     pub fn open(&self, blake3: &Blake3) -> Result<Option<Blob>, StoreError> {
-        let mut ledger = self.0.ledger();
-        if !ledger.lease(*blake3) {
-            return Ok(None);
-        }
-        drop(ledger);
-        let lease = Lease::new(&self.0, *blake3);
-        let Some(record) = self.0.record(blake3)? else {
+        let Some((lease, record)) = self.lease(blake3)? else {
             return Ok(None);
         };
-        let source = match self.0.source(blake3, &record) {
-            Ok(source) => source,
+        match self.0.source(blake3, &record) {
+            Ok(source) => Ok(Some(self.used(&record, source, lease))),
             Err(error @ StoreError::Corrupt { .. }) => {
                 self.remove(blake3)?;
-                return Err(error);
+                Err(error)
             }
-            Err(other) => return Err(other),
-        };
-        let is_time = self.0.ledger().touch(*blake3);
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Opens an artifact whose bytes are in the database, as [`Blobs::open`] does, for a thread that
+    /// must not wait: touches no files, removes nothing. `None` if there is anything wrong with it,
+    /// too: [`Blobs::open`] says what.
+    pub(crate) fn open_inline(&self, blake3: &Blake3) -> Option<Blob> {
+        let (lease, record) = self.lease(blake3).ok().flatten()?;
+        if !record.is_inline {
+            return None;
+        }
+        let source = self.0.source(blake3, &record).ok()?;
+        Some(self.used(&record, source, lease))
+    }
+
+    /// Keeps an artifact from being evicted, if it is stored and not being removed.
+    fn lease(&self, blake3: &Blake3) -> Result<Option<(Lease, BlobRecord)>, StoreError> {
+        if !self.0.ledger().lease(*blake3) {
+            return Ok(None);
+        }
+        let lease = Lease::new(&self.0, *blake3);
+        Ok(self.0.record(blake3)?.map(|it| (lease, it)))
+    }
+
+    /// An artifact in use from now on.
+    fn used(&self, record: &BlobRecord, source: Source, lease: Lease) -> Blob {
+        let is_time = self.0.ledger().touch(lease.digest());
         if is_time {
             self.0.write_touches_later();
         }
-        Ok(Some(Blob::new(&record, source, lease)))
+        Blob::new(record, source, lease)
     }
 
     /// Hashes an artifact again. `Ok(false)` if it is not stored. Blocks for 0.2 s per GB and more.
@@ -414,5 +433,42 @@ impl LogTables {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::testing::open;
+
+    fn put(blobs: &Blobs, bytes: &[u8]) -> Blake3 {
+        let (blake3, size) = (Blake3::of(bytes), bytes.len() as u64);
+        let staging = blobs.begin_unnamed(size).unwrap();
+        staging.write_at(0, bytes).unwrap();
+        staging.finish(blake3, Sha256::of(bytes), size).unwrap();
+        blake3
+    }
+
+    #[test]
+    fn opening_what_is_in_the_database_removes_nothing_however_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let blobs = store.blobs();
+        let (small, large) = (put(blobs, b"small"), put(blobs, &[7; 100_000]));
+        let mut bytes = [0; 9];
+        let blob = blobs.open_inline(&small).unwrap();
+        assert_eq!(blob.read_at(0, &mut bytes), Ok(5));
+        assert_eq!(&bytes[..5], b"small");
+        assert!(blobs.open_inline(&large).is_none(), "it has a file");
+        drop(blob);
+
+        let tables = blobs.0.tables;
+        let cut = move |txn: &mut RwTxn<'_>| Ok(tables.inline.delete(txn, &small.0)?);
+        assert_eq!(blobs.0.writer.write(0, cut), Ok(true));
+        assert!(blobs.open_inline(&small).is_none());
+        assert_eq!(blobs.contains(&small), Ok(true));
+        let refused = blobs.open(&small).map(|_| ());
+        assert!(matches!(refused, Err(StoreError::Corrupt { .. })));
+        assert_eq!(blobs.contains(&small), Ok(false));
     }
 }

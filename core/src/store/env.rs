@@ -31,8 +31,11 @@ pub(crate) const SCHEMA: &str = "kogge data 1";
 /// Largest size of one environment; the file is sparse and grows as needed. Unit: bytes.
 pub const MAP_BYTES: usize = 64 << 30;
 
-/// Where a host limits its address space, smaller maps are tried down to this size. Unit: bytes.
-const MAP_BYTES_MIN: usize = 1 << 30;
+/// Where a host limits its address space, maps are smaller, but not below this. Unit: bytes.
+const MAP_BYTES_MIN: usize = 256 << 20;
+
+/// Address space that maps leave to everything else in the process. Unit: bytes.
+const HOST_BYTES: usize = 1 << 30;
 
 /// Most read transactions at a time; one more is refused with [`StoreError::Busy`].
 pub const READERS_MAX: u32 = 512;
@@ -76,12 +79,34 @@ impl DataDir {
     }
 }
 
-/// Whether the system has no address space for a map: `RLIMIT_AS` says the first, valgrind the second.
-fn lacks_room(error: &std::io::Error) -> bool {
-    let codes = [rustix::io::Errno::NOMEM, rustix::io::Errno::INVAL];
-    codes
-        .iter()
-        .any(|it| error.raw_os_error() == Some(it.raw_os_error()))
+/// The size of `maps` maps of the same size: what is wanted, or less where address space is limited
+/// (`ulimit -v`, valgrind), so that they fit beside `other_bytes` and leave room for the host.
+pub(crate) fn fit_maps(maps: usize, wanted_bytes: usize, other_bytes: usize) -> usize {
+    let other_bytes = other_bytes.saturating_add(HOST_BYTES);
+    let fits = |it: usize| has_room(it.saturating_mul(maps).saturating_add(other_bytes));
+    let mut map_bytes = wanted_bytes;
+    while MAP_BYTES_MIN < map_bytes && !fits(map_bytes) {
+        map_bytes = (map_bytes / 2).max(MAP_BYTES_MIN);
+    }
+    if map_bytes < wanted_bytes {
+        tracing::warn!(
+            map_bytes,
+            wanted_bytes,
+            "address space is limited, and so is the size of the databases"
+        );
+    }
+    map_bytes
+}
+
+/// Whether there is so much address space.
+fn has_room(bytes: usize) -> bool {
+    let (access, flags) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new map where the system likes touches nothing else, and nothing points to it when
+    // it is taken back.
+    unsafe {
+        let map = libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0);
+        map != libc::MAP_FAILED && libc::munmap(map, bytes) == 0
+    }
 }
 
 fn lock(dir: &Path) -> Result<File, StoreError> {
@@ -136,22 +161,12 @@ impl Environment {
             .map_size(map_bytes)
             .max_readers(READERS_MAX)
             .max_dbs(u32::try_from(N).unwrap_or(u32::MAX));
-        let mut map_bytes = map_bytes;
-        let env = loop {
-            // SAFETY: the only flag in use is NOMETASYNC, which keeps the file consistent; the lock
-            // of the data directory keeps other processes from changing the mapped file.
-            let opened = unsafe {
-                options.flags(flags);
-                options.open(&folder)
-            };
-            match opened {
-                Err(heed::Error::Io(error)) if lacks_room(&error) && MAP_BYTES_MIN < map_bytes => {
-                    map_bytes /= 2;
-                    options.map_size(map_bytes);
-                }
-                opened => break opened?,
-            }
-        };
+        // SAFETY: the only flag in use is NOMETASYNC, which keeps the file consistent; the lock of the
+        // data directory keeps other processes from changing the mapped file.
+        let env = unsafe {
+            options.flags(flags);
+            options.open(&folder)
+        }?;
         check_len(&env, &folder)?;
         // LMDB does not sync the folder: without this the database file may be gone after a crash.
         disk.sync_folder("database", &folder)?;
@@ -276,10 +291,69 @@ fn open_tables<const N: usize>(
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::process::Command;
+    use std::time::Duration;
 
     use super::*;
-    use crate::store::recover::Store;
+    use crate::store::recover::{Options, Store};
     use crate::store::tests::testing::{Maker, open, options};
+
+    /// Address space of a child process. Unit: MiB.
+    const CHILD_LIMIT: &str = "KOGGE_TEST_ADDRESS_SPACE";
+
+    /// The body of the child processes of the next test; does nothing otherwise.
+    #[test]
+    fn limited_child() {
+        let Ok(limit) = std::env::var(CHILD_LIMIT) else {
+            return;
+        };
+        let bytes = limit.parse::<u64>().unwrap() << 20;
+        let limit = libc::rlimit {
+            rlim_cur: bytes,
+            rlim_max: bytes,
+        };
+        // SAFETY: it reads a value that lives longer than the call.
+        let is_set = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
+        assert_eq!(is_set, 0);
+        let (dir, mut maker) = (tempfile::tempdir().unwrap(), Maker::default());
+        for height in 1..3 {
+            let (store, _) = Store::open(dir.path(), Options::default()).unwrap();
+            let entry = crate::store::tests::testing::add("pkg:maven/g/a@1", &height.to_string());
+            maker.append(&store, &[entry]);
+            assert!(store.index().wait(Duration::from_secs(60)));
+            store.providers().put(b"key", b"value").unwrap();
+            // The host goes on, too.
+            Vec::<u8>::new().try_reserve_exact(256 << 20).unwrap();
+            std::thread::spawn(|| ()).join().unwrap();
+            drop(store);
+        }
+    }
+
+    #[test]
+    fn a_store_opens_in_whatever_address_space_there_is() {
+        let run = |mebibytes: &str| {
+            let child = Command::new(std::env::current_exe().unwrap())
+                .args(["store::env::tests::limited_child", "--exact"])
+                .env(CHILD_LIMIT, mebibytes)
+                .output();
+            child.unwrap()
+        };
+        for mebibytes in ["2048", "3072", "4608", "8192", "40960", "102400"] {
+            let child = run(mebibytes);
+            let told = String::from_utf8_lossy(&child.stdout);
+            assert!(child.status.success(), "{mebibytes}: {told}");
+            assert!(told.contains("1 passed"), "{mebibytes}: {told}");
+        }
+        assert!(!run("64").status.success(), "there is a limit");
+    }
+
+    #[test]
+    fn maps_share_the_room_that_there_is() {
+        let wanted = 2 * MAP_BYTES_MIN;
+        assert_eq!(fit_maps(2, wanted, 0), wanted);
+        assert_eq!(fit_maps(2, wanted, usize::MAX), MAP_BYTES_MIN);
+        assert_eq!(fit_maps(2, 1 << 20, usize::MAX), 1 << 20, "never more");
+    }
 
     fn refused(dir: &Path) -> StoreError {
         Store::open(dir, options()).map(|_| ()).unwrap_err()

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | no `schema` | killed while creating the directory | created anew |
 //! | index does not open, or is ahead of the log | crash in the rebuildable part | deleted, rebuilt |
-//! | provider records do not open | crash in what may be lost | deleted, reported |
+//! | provider records do not open, or cannot be read | crash in what may be lost | deleted, reported |
 //! | log does not contain the signed head | the database lost what was promised | refused |
 //! | record without file, or of another length | the file was damaged from outside | record removed, reported |
 //! | artifact file without record | killed between rename and commit, or during a removal | file removed |
@@ -22,11 +22,11 @@ use crate::base::Blake3;
 use crate::store::blobs::{Blobs, Inner};
 use crate::store::chain::Chain;
 use crate::store::disk::{self, Disk, Faults};
-use crate::store::env::{DataDir, Environment, MAP_BYTES};
+use crate::store::env::{self, DataDir, Environment, MAP_BYTES};
 use crate::store::error::StoreError;
 use crate::store::index::Index;
 use crate::store::meta::Meta;
-use crate::store::providers::{GATHER_TIME, Providers};
+use crate::store::providers::{self, GATHER_TIME, Providers};
 use crate::store::record::PartialRecord;
 use crate::store::tables::LogTables;
 use crate::store::tail::Tail;
@@ -44,7 +44,7 @@ pub struct Options {
     /// Room on the disk that artifacts leave to the log. Unit: bytes. Any value; default 256 MiB.
     pub reserve_bytes: u64,
     /// Largest size of each database, a multiple of 64 KiB; costs address space, not memory or
-    /// disk. Unit: bytes. Default 64 GiB.
+    /// disk, and is less where that is limited. Unit: bytes. Default 64 GiB.
     pub map_bytes: usize,
     /// Makes the disk fail, in tests.
     pub faults: Option<Arc<dyn Faults>>,
@@ -102,7 +102,7 @@ impl Store {
         let mut recovery = Recovery::default();
         let disk = Disk::new(options.faults);
         let dir = Arc::new(DataDir::open(dir, &disk)?);
-        let map_bytes = options.map_bytes;
+        let map_bytes = env::fit_maps(2, options.map_bytes, providers::MAP_BYTES);
         let (env, tables) = Environment::open(
             &dir,
             "log",

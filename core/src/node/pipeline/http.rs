@@ -125,7 +125,8 @@ impl Client {
     }
 
     /// Ends what is under way, and fails what comes: a pipeline that waits for a silent upstream would
-    /// hold up the node's end for a whole time-out.
+    /// hold up the node's end for a whole time-out. To find a host and to connect go on for
+    /// [`HttpConfig::connect_timeout`] (10 s) each; to wait for the next attempt, until cancelled.
     pub fn close(&self) {
         let proxied = self.proxied.iter().map(|(_, it)| it);
         for agent in std::iter::once(&self.direct).chain(proxied) {

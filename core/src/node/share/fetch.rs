@@ -7,7 +7,7 @@ use async_channel::{Receiver, Sender};
 use futures_lite::future;
 
 use crate::base::{Blake3, NodeId, Time};
-use crate::node::artifact::{EARLIER, OriginRecord};
+use crate::node::origin::{EARLIER, OriginRecord};
 use crate::node::share::arrival::{Arrival, missing};
 use crate::node::share::hub::Hub;
 use crate::node::share::keep::{self, News};

@@ -13,8 +13,8 @@ use async_channel::{Receiver, Sender};
 
 use crate::base::Blake3;
 use crate::net::{CommandError, NetHandle};
-use crate::node::artifact::OriginRecord;
 use crate::node::executor::Pool;
+use crate::node::origin::OriginRecord;
 use crate::store::{Meta, Store, StoreError};
 
 /// News that wait for the keeper; further ones are lost until the next start.

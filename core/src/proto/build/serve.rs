@@ -68,8 +68,8 @@ struct Spent {
 }
 
 impl Spent {
-    /// Counts a message; false if it has to wait.
-    fn take(&mut self, now: Time, peer: NodeId, bytes: usize) -> bool {
+    /// Whether a message to this peer has to wait, however short it is.
+    fn is_over(&mut self, now: Time, peer: &NodeId) -> bool {
         let second = second(now);
         if self.second != second {
             *self = Self {
@@ -77,16 +77,28 @@ impl Spent {
                 ..Self::default()
             };
         }
-        let (frames, peer_bytes) = self.peers.entry(peer).or_default();
-        let fits = *frames < PEER_FRAMES_MAX
-            && *peer_bytes + bytes <= PEER_BYTES_MAX
-            && self.bytes + bytes <= BYTES_MAX;
-        if fits {
-            *frames += 1;
-            *peer_bytes += bytes;
-            self.bytes += bytes;
+        let frames = self.peers.get(peer).map_or(0, |it| it.0);
+        BYTES_MAX <= self.bytes || PEER_FRAMES_MAX <= frames
+    }
+
+    /// Counts a message; false if it has to wait. Then the second is over for this peer, or for all.
+    fn take(&mut self, now: Time, peer: NodeId, bytes: usize) -> bool {
+        if self.is_over(now, &peer) {
+            return false;
         }
-        fits
+        let (frames, peer_bytes) = self.peers.entry(peer).or_default();
+        if PEER_BYTES_MAX < *peer_bytes + bytes {
+            *frames = PEER_FRAMES_MAX;
+            return false;
+        }
+        if BYTES_MAX < self.bytes + bytes {
+            self.bytes = BYTES_MAX;
+            return false;
+        }
+        *frames += 1;
+        *peer_bytes += bytes;
+        self.bytes += bytes;
+        true
     }
 }
 
@@ -184,7 +196,9 @@ impl Builds {
         builds.retain(|id, _| self.builds.contains_key(id));
         let spent = &mut self.serving.spent;
         let mut send = |message: BuildMessage| {
-            let fits = spent.take(now, peer, message.to_bytes().len());
+            // To know its length costs as much as to send it.
+            let fits =
+                !spent.is_over(now, &peer) && spent.take(now, peer, message.to_bytes().len());
             if fits {
                 out.push(Effect::SendTo(peer, message));
             }
@@ -357,6 +371,29 @@ mod tests {
         assert_eq!(builds.serving.next_deadline(), None);
         let each: Vec<usize> = (31..130).map(|it| bytes[&keys(it).id()]).collect();
         assert!(each.windows(2).all(|it| it[0] == it[1]), "all got the same");
+    }
+
+    #[test]
+    fn a_message_that_does_not_fit_ends_the_second() {
+        let (now, next) = (Time::from_nanos(0), Time::from_nanos(SECOND_NANOS));
+        let mut spent = Spent::default();
+        let (alice, bob) = (keys(1).id(), keys(2).id());
+        assert!(spent.take(now, alice, PEER_BYTES_MAX - 1));
+        assert!(!spent.is_over(now, &alice));
+        assert!(!spent.take(now, alice, 2));
+        assert!(spent.is_over(now, &alice));
+        assert!(!spent.is_over(now, &bob), "only for that peer");
+        for number in 3..6 {
+            assert!(spent.take(now, keys(number).id(), PEER_BYTES_MAX));
+        }
+        assert!(!spent.take(now, bob, 2));
+        assert!(spent.is_over(now, &bob));
+        assert!(!spent.is_over(next, &alice));
+        for _ in 0..PEER_FRAMES_MAX {
+            assert!(spent.take(next, alice, 1));
+        }
+        assert!(spent.is_over(next, &alice));
+        assert!(!spent.is_over(next, &bob));
     }
 
     #[test]
