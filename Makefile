@@ -25,10 +25,12 @@ test:
 # The C library and the programs with the features of the tests: `cargo test` builds no C library.
 BUILD_FOR_TESTS = cargo build --quiet --workspace --lib --bins --tests --examples --features kogge/testing
 
-# The C library with nothing left out: each of its programs under AddressSanitizer and valgrind too.
+# The C library with nothing left out: each of its programs under AddressSanitizer and valgrind too,
+# and the size of the library that others get.
 test-ffi-full:
 	@scripts/setup.sh test
 	@$(BUILD_FOR_TESTS)
+	cargo build --profile library --quiet -p kogge-ffi --lib
 	KOGGE_BUILT=1 KOGGE_FFI_FULL=1 cargo test --test ffi --features kogge/testing --workspace -- \
 		--test-threads=1
 

@@ -304,7 +304,9 @@ typedef struct {
   // not after the end of the fetch.
   kogge_str path;
   // An open descriptor, for `KOGGE_SINK_FD`; it is duplicated and stays open. Bytes are written
-  // from its position on, none after the end of the fetch.
+  // from its position on, none after the end of the fetch. A pipe or a socket that nobody reads
+  // holds up this fetch alone, whether it blocks or not; a terminal that is stopped the end of
+  // the fetch too.
   int32_t fd;
   // Must be 0.
   int32_t reserved;

@@ -28,6 +28,11 @@ static void print_events(kogge_events *events) {
     }
 }
 
+static void print_failure(const kogge_error *error) {
+    kogge_str message = kogge_error_get_message(error);
+    printf("failed: %.*s\n", (int)message.len, message.ptr);
+}
+
 /* Starts to fetch what a line names; whether something was started. */
 static bool start(kogge_node *node, kogge_queue *queue, char *line, uint64_t tag) {
     kogge_fetch_request request = {.struct_size = sizeof request,
@@ -35,13 +40,19 @@ static bool start(kogge_node *node, kogge_queue *queue, char *line, uint64_t tag
     kogge_sink sink = {.struct_size = sizeof sink, .kind = KOGGE_SINK_NONE};
     kogge_completion completion = {.struct_size = sizeof completion, .queue = queue, .tag = tag};
     kogge_op *op = NULL;
+    kogge_error *error = NULL;
     char *what = strtok(line, " \n"), *file = strtok(NULL, " \n");
     if (what == NULL) {
         return false;
     }
     request.name.what = text(what);
     request.name.file = text(file == NULL ? "" : file);
-    return kogge_fetch_start(node, &request, &sink, &completion, &op, NULL) == KOGGE_STATUS_OK;
+    if (kogge_fetch_start(node, &request, &sink, &completion, &op, &error) != KOGGE_STATUS_OK) {
+        print_failure(error);
+        kogge_error_free(error);
+        return false;
+    }
+    return true;
 }
 
 static void print_end(const kogge_completed *item) {
@@ -50,8 +61,7 @@ static void print_end(const kogge_completed *item) {
     if (kogge_fetch_finish(item->op, &result, NULL, NULL, &error) == KOGGE_STATUS_OK) {
         printf("fetched %llu bytes\n", (unsigned long long)result.size);
     } else {
-        kogge_str message = kogge_error_get_message(error);
-        printf("failed: %.*s\n", (int)message.len, message.ptr);
+        print_failure(error);
     }
     kogge_error_free(error);
     kogge_op_free(item->op);

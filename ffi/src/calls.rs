@@ -6,11 +6,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
 
-use crate::thread;
+use crate::thread::{self, Deadline};
 
 /// Lines of the log that wait for the callback thread; further ones are counted and lost.
 const LINES_MAX: usize = 1_024;
@@ -22,6 +22,8 @@ pub(crate) struct Calls {
     state: Mutex<State>,
     /// There is a job, or the end was asked for.
     work: Condvar,
+    /// The thread has ended.
+    over: Condvar,
 }
 
 #[derive(Default)]
@@ -30,6 +32,7 @@ struct State {
     lines: usize,
     lines_lost: u64,
     is_stopping: bool,
+    is_over: bool,
     thread: Option<JoinHandle<()>>,
     /// Of the thread; stays when somebody waits for its end.
     id: Option<ThreadId>,
@@ -45,6 +48,7 @@ impl Calls {
         let this = Arc::new(Self {
             state: Mutex::default(),
             work: Condvar::new(),
+            over: Condvar::new(),
         });
         let worker = this.clone();
         let thread = thread::spawn("kogge-calls", move || worker.work())?;
@@ -117,7 +121,15 @@ impl Calls {
         self.state().id == Some(std::thread::current().id())
     }
 
-    /// Runs what waits, then ends the thread and waits for that.
+    /// Waits until all that waits now has run; not from the callback thread.
+    pub(crate) fn drain(&self) {
+        let (done, ran) = mpsc::channel::<()>();
+        self.run(move || drop(done));
+        // Nothing is ever sent.
+        let _ = ran.recv();
+    }
+
+    /// Runs what waits, then ends the thread and waits for that; not from the callback thread.
     pub(crate) fn stop(&self) {
         let thread = {
             let mut state = self.state();
@@ -127,7 +139,34 @@ impl Calls {
         self.work.notify_all();
         if let Some(thread) = thread {
             drop(thread.join());
+            self.state().is_over = true;
+            self.over.notify_all();
+        } else {
+            self.wait(None);
         }
+    }
+
+    /// Waits until the thread has ended, which somebody asks for by [`Calls::stop`]; false if the time
+    /// is up before.
+    pub(crate) fn wait(&self, deadline: Deadline) -> bool {
+        let mut state = self.state();
+        while !state.is_over {
+            state = match deadline {
+                None => self
+                    .over
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(thread::now());
+                    if left.is_zero() {
+                        return false;
+                    }
+                    let waited = self.over.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        true
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -137,8 +176,6 @@ impl Calls {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use super::*;
 
     #[test]
@@ -160,5 +197,36 @@ mod tests {
         );
         calls.run(move || told.send((100, false)).unwrap());
         assert_eq!(seen.try_recv(), Ok((100, false)));
+    }
+    #[test]
+    fn several_can_wait_for_the_end_and_for_all_that_waits() {
+        let calls = Calls::start().unwrap();
+        let (told, seen) = mpsc::channel();
+        let (gate, closed) = mpsc::channel::<()>();
+        let waiting = |wait: fn(&Calls)| {
+            let (calls, told) = (calls.clone(), told.clone());
+            std::thread::spawn(move || {
+                wait(&calls);
+                told.send("waited").unwrap();
+            })
+        };
+        let first = told.clone();
+        calls.run(move || {
+            let _ = closed.recv();
+            first.send("ran").unwrap();
+        });
+        let threads = [
+            waiting(Calls::drain),
+            waiting(Calls::stop),
+            waiting(Calls::stop),
+        ];
+        assert!(!calls.wait(thread::deadline(20)));
+        drop(gate);
+        assert!(calls.wait(None));
+        for it in threads {
+            it.join().unwrap();
+        }
+        let seen: Vec<_> = seen.try_iter().collect();
+        assert_eq!(seen, ["ran", "waited", "waited", "waited"]);
     }
 }

@@ -48,6 +48,7 @@ pub mod verify;
 pub mod version;
 
 mod calls;
+mod descriptor;
 mod failure;
 mod guard;
 mod handle;

@@ -173,15 +173,23 @@ pub unsafe extern "C" fn kogge_node_close(
         }
         let op = Arc::new(Op::default());
         let first = host.close(None, &op, Notice::default())?;
+        let (op, calls) = (first.unwrap_or(op), host.calls.clone());
         drop(host);
-        let op = first.unwrap_or(op);
-        if !op.wait(thread::deadline(timeout_ms)) {
+        let deadline = thread::deadline(timeout_ms);
+        let late = || {
             let message =
                 "the node is not closed yet: a callback or a call of the host has not returned";
-            return Err(Failure::new(kogge_status::TimedOut, message));
+            Failure::new(kogge_status::TimedOut, message)
+        };
+        if !op.wait(deadline) {
+            return Err(late());
         }
         if op.status() != kogge_status::Ok {
             return op.finish(Ok).map(drop);
+        }
+        // Who began to close may be told by a callback, which comes after the end.
+        if !calls.wait(deadline) {
+            return Err(late());
         }
         drop(handle::take::<Arc<Host>>(node.cast()));
         Ok(())

@@ -112,10 +112,12 @@ impl Op {
         result: Result<Outcome, Failure>,
     ) {
         // Who only waits may unload the library or exit when it hears of the end: then no callback may
-        // be on its way. Who is called back hears of it in the last callback.
+        // be on its way. Who is called back hears of it in the last callback: all others have run.
         if notice.done_fn.is_none() {
             notice.release(calls);
             calls.stop();
+        } else {
+            calls.drain();
         }
         self.end(result);
         notice.tell(self, calls);

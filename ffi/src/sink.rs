@@ -1,17 +1,15 @@
 //! Where the bytes of a fetch go, and what of the host is lent to it.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use async_io::Async;
 use kogge::{Artifact, SaveOptions};
-use rustix::io::Errno;
 
 use crate::calls::Calls;
+use crate::descriptor::Descriptor;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::input::text;
@@ -140,58 +138,6 @@ impl Release {
             user_data: UserData(sink.user_data),
             drop_fn: sink.drop_fn.filter(|_| is_lent),
         }
-    }
-}
-
-/// A descriptor of the host, duplicated.
-pub(crate) struct Descriptor {
-    file: File,
-    /// Also held by a write that runs.
-    tether: Option<Tether>,
-}
-
-impl Write for Descriptor {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Descriptor {
-    /// Writes the bytes of a range. A pipe or a socket may be full for long: nothing of the node
-    /// waits for its reader but this fetch.
-    pub(crate) async fn pour(self, artifact: &Artifact, range: Range<u64>) -> Result<(), Failure> {
-        let polled = self.file.try_clone()?;
-        // Its mode is shared with the host's own descriptor and stays what it is.
-        let Ok(pipe) = Async::new_nonblocking(polled) else {
-            // What cannot be polled is a file.
-            drop(artifact.copy_to(range, self).await?);
-            return Ok(());
-        };
-        let mut at = range.start;
-        while at < range.end {
-            let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
-            let bytes = artifact.read(at, left.min(CHUNK_BYTES)).await?;
-            if bytes.is_empty() {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-            }
-            at += bytes.len() as u64;
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                pipe.writable().await?;
-                // So much fits into a pipe that is writable, whether it would block or not.
-                let part = rest.get(..libc::PIPE_BUF).unwrap_or(rest);
-                match rustix::io::write(&pipe, part) {
-                    Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-                    Err(Errno::AGAIN | Errno::INTR) => (),
-                    Err(error) => return Err(io::Error::from(error).into()),
-                }
-            }
-        }
-        Ok(())
     }
 }
 

@@ -251,7 +251,9 @@ pub struct kogge_sink {
     /// not after the end of the fetch.
     pub path: kogge_str,
     /// An open descriptor, for `KOGGE_SINK_FD`; it is duplicated and stays open. Bytes are written
-    /// from its position on, none after the end of the fetch.
+    /// from its position on, none after the end of the fetch. A pipe or a socket that nobody reads
+    /// holds up this fetch alone, whether it blocks or not; a terminal that is stopped the end of
+    /// the fetch too.
     pub fd: i32,
     /// Must be 0.
     pub reserved: i32,

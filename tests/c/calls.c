@@ -232,6 +232,119 @@ static void no_fetch_ends_while_its_writer_runs(void) {
     OK(kogge_node_close(node, LIMIT, &problem));
 }
 
+/* An end whose callback takes its time, and what another thread sees that waits for the same. */
+static void *close_too(void *data) {
+    told *it = data;
+    kogge_status status;
+    it->status = -1;
+    status = kogge_node_close(shared_node, LIMIT, NULL);
+    /* Who comes late finds no node. */
+    CHECK(status == KOGGE_STATUS_OK || status == KOGGE_STATUS_BAD_HANDLE);
+    CHECK(status != KOGGE_STATUS_OK || (it->ends == 1 && it->drops == 1));
+    return (void *)(uintptr_t)(status == KOGGE_STATUS_OK);
+}
+
+static void take_time(void *user_data, kogge_op *op, kogge_status status) {
+    int at;
+    (void)op;
+    (void)status;
+    for (at = 0; at < 50; at++) {
+        nap();
+    }
+    ((told *)user_data)->ends++;
+}
+
+static void take_time_to_drop(void *user_data) {
+    int at;
+    for (at = 0; at < 50; at++) {
+        nap();
+    }
+    ((told *)user_data)->drops++;
+}
+
+static void who_closes_second_waits_for_the_callbacks_of_the_first(void) {
+    artifact medium = scene_artifact("medium");
+    void *was_second = NULL;
+    while (was_second == NULL) {
+        kogge_completion completion = {sizeof completion, take_time, NULL, take_time_to_drop,
+                                       NULL, 0, NULL};
+        kogge_fetch_request request = request_for(&medium);
+        kogge_sink sink;
+        kogge_op *fetch = NULL, *close = NULL;
+        pthread_t other;
+        held it;
+        told told;
+        int at;
+        memset(&it, 0, sizeof it);
+        memset(&told, 0, sizeof told);
+        completion.user_data = &told;
+        sink = holding(&it);
+        shared_node = open_scene("second");
+        pthread_mutex_lock(&gate);
+        OK(kogge_fetch_start(shared_node, &request, &sink, NULL, &fetch, &problem));
+        UNTIL(it.pieces == 1);
+        OK(kogge_node_close_start(shared_node, &completion, &close, &problem));
+        CHECK(pthread_create(&other, NULL, close_too, &told) == 0);
+        UNTIL(told.status == -1);
+        for (at = 0; at < 10; at++) {
+            nap();
+        }
+        pthread_mutex_unlock(&gate);
+        pthread_join(other, &was_second);
+        OK(kogge_op_wait(close, LIMIT));
+        UNTIL(told.drops == 1);
+        kogge_op_free(close);
+        kogge_op_free(fetch);
+    }
+}
+
+static void no_line(void *user_data, int32_t level, kogge_str target, kogge_str line) {
+    (void)user_data;
+    (void)level;
+    (void)target;
+    (void)line;
+}
+
+/* The end of a node, or of an attempt to open one, comes after all callbacks but its own. */
+static void a_log_is_released_before_the_end_is_heard(void) {
+    int way;
+    for (way = 0; way < 2; way++) {
+        told log, end;
+        kogge_completion completion = {sizeof completion, told_end, &end, told_drop, NULL, 7, NULL};
+        kogge_config *config = solo_config("logged");
+        kogge_completed item;
+        kogge_op *op = NULL;
+        kogge_node *node = NULL, *first = NULL;
+        size_t count;
+        memset(&log, 0, sizeof log);
+        memset(&end, 0, sizeof end);
+        OK(kogge_queue_new(&completion.queue, &problem));
+        if (way == 0) {
+            /* Its directory is in use. */
+            OK(kogge_node_open(config, LIMIT, &first, &problem));
+        }
+        OK(kogge_config_set_log(config, 3, no_line, &log, take_time_to_drop, &problem));
+        if (way == 0) {
+            OK(kogge_node_open_start(config, &completion, &op, &problem));
+            kogge_config_free(config);
+        } else {
+            OK(kogge_node_open(config, LIMIT, &node, &problem));
+            kogge_config_free(config);
+            OK(kogge_node_close_start(node, &completion, &op, &problem));
+        }
+        OK(kogge_queue_next(completion.queue, LIMIT, &item, 1, &count));
+        CHECK(log.drops == 1);
+        IS(way == 0 ? KOGGE_STATUS_BUSY : KOGGE_STATUS_OK, item.status);
+        UNTIL(end.drops == 1);
+        CHECK(end.ends == 1);
+        kogge_op_free(op);
+        kogge_queue_free(completion.queue);
+        if (way == 0) {
+            close_node(first);
+        }
+    }
+}
+
 /* A callback that would wait for a piece that only its own thread can take. */
 static void wait_for_a_writer(void *user_data, kogge_op *op, kogge_status status) {
     artifact tiny = scene_artifact("tiny");
@@ -341,21 +454,21 @@ static void who_reads_a_stream_hears_that_it_is_freed(void) {
     kogge_node *node;
     kogge_stream *stream = NULL;
     pthread_t reader;
-    int round, at;
+    int naps = 0, at;
     OK(kogge_config_set_u64(config, str("limits.download_kb_per_s"), 1, &problem));
     node = open_live(config);
-    for (round = 0; round < 8; round++) {
+    do {
         is_reading = false;
         OK(kogge_fetch(node, &request, &sink, LIMIT, NULL, NULL, &stream, &problem));
         CHECK(pthread_create(&reader, NULL, read_the_end, stream) == 0);
         UNTIL(is_reading);
-        for (at = 0; at < round; at++) {
+        for (at = 0; at < naps; at++) {
             nap();
         }
         kogge_stream_free(stream);
         pthread_join(reader, NULL);
-    }
-    CHECK(freed_under_readers != 0);
+        naps = 2 * naps + 1;
+    } while (freed_under_readers == 0); /* A slow machine. */
     close_node(node);
 }
 
@@ -587,6 +700,8 @@ int main(int argc, char **argv) {
     a_node_is_closed_from_its_callback();
     close_gives_up_on_a_callback_that_does_not_return();
     no_fetch_ends_while_its_writer_runs();
+    who_closes_second_waits_for_the_callbacks_of_the_first();
+    a_log_is_released_before_the_end_is_heard();
     a_callback_does_not_wait_for_itself();
     a_closed_node_leaves_its_directory_to_the_next();
     who_reads_a_stream_hears_that_it_is_freed();

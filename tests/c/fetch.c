@@ -210,6 +210,7 @@ static void a_descriptor_is_written_from_its_position(kogge_node *node) {
     kogge_error *error = NULL;
     kogge_fetch_request request = request_for(&it);
     size_t len, wanted_len;
+    int ends[2], reading[3], at;
     char *bytes, *wanted = slurp(it.path, &wanted_len);
     sink.fd = open(in_folder("fd"), O_RDWR | O_CREAT | O_TRUNC, 0600);
     CHECK(write(sink.fd, "head", 4) == 4);
@@ -226,11 +227,20 @@ static void a_descriptor_is_written_from_its_position(kogge_node *node) {
     IS(KOGGE_STATUS_INVALID_ARGUMENT, fetch(node, &it, &sink, NULL)); /* Closed. */
     sink.fd = -1;
     IS(KOGGE_STATUS_INVALID_ARGUMENT, fetch(node, &it, &sink, NULL));
-    sink.fd = open(in_folder("fd"), O_RDONLY);
-    CHECK(kogge_fetch(node, &request, &sink, LIMIT, NULL, NULL, NULL, &error) == KOGGE_STATUS_IO);
-    CHECK(kogge_error_get_os_code(error) == EBADF);
-    kogge_error_free(error);
-    close(sink.fd);
+    /* What is for reading takes nothing, and says so at once. */
+    CHECK(pipe(ends) == 0);
+    reading[0] = open(in_folder("fd"), O_RDONLY);
+    reading[1] = ends[0];
+    reading[2] = open("/dev/null", O_RDONLY);
+    for (at = 0; at < 3; at++) {
+        sink.fd = reading[at];
+        CHECK(kogge_fetch(node, &request, &sink, LIMIT, NULL, NULL, NULL, &error) ==
+              KOGGE_STATUS_IO);
+        CHECK(kogge_error_get_os_code(error) == EBADF);
+        kogge_error_free(error);
+        close(sink.fd);
+    }
+    close(ends[1]);
 }
 
 static void a_writer_gets_all_in_order_and_may_give_up(kogge_node *node) {

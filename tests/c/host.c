@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 static int argc_here;
@@ -314,7 +315,8 @@ static void a_broken_pipe_is_an_error(kogge_node *node) {
     struct sigaction action;
     CHECK(sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_DFL);
     for (round = 0; round < 4; round++) {
-        CHECK(pipe(ends) == 0 && close(ends[0]) == 0);
+        CHECK((round < 2 ? pipe(ends) : socketpair(AF_UNIX, SOCK_STREAM, 0, ends)) == 0);
+        CHECK(close(ends[0]) == 0);
         sink.fd = ends[1];
         if (round % 2 == 0) {
             CHECK(kogge_fetch(node, &request, &sink, LIMIT, NULL, NULL, NULL, &error) ==
@@ -376,6 +378,80 @@ static void a_full_pipe_waits_alone(kogge_node *node) {
     for (at = 0; at < 24; at++) {
         kogge_op_free(ops[at]);
         close(ends[at][0]);
+    }
+}
+
+/* Fills a pipe or a socket up; the bytes that fit. */
+static size_t fill(int end) {
+    static char bytes[4096];
+    size_t all = 0;
+    ssize_t count;
+    int mode = fcntl(end, F_GETFL);
+    CHECK(fcntl(end, F_SETFL, mode | O_NONBLOCK) == 0);
+    while ((count = write(end, bytes, sizeof bytes)) > 0) {
+        all += (size_t)count;
+    }
+    CHECK(errno == EAGAIN && fcntl(end, F_SETFL, mode) == 0);
+    return all;
+}
+
+/* Two fetches into each of a dozen full pipes and sockets that block. When there is room for one of
+ * the two, the other goes on waiting without holding up the node. */
+static void two_fetches_into_one_full_pipe_hold_up_nothing(void) {
+    artifact it = scene_artifact("medium");
+    kogge_fetch_request request = request_for(&it);
+    kogge_sink sink = sink_of(KOGGE_SINK_FD), nowhere = sink_of(KOGGE_SINK_NONE);
+    kogge_node *node = open_scene("two-fetches");
+    kogge_op *ops[24];
+    int ends[12][2], at;
+    size_t filled[12];
+    pthread_t reader;
+    void *all = NULL;
+    char page[4096];
+    OK(kogge_fetch(node, &request, &nowhere, LIMIT, NULL, NULL, NULL, &problem));
+    for (at = 0; at < 24; at++) {
+        int *pair = ends[at / 2];
+        if (at % 2 == 0) {
+            CHECK((at % 4 == 0 ? pipe(pair) : socketpair(AF_UNIX, SOCK_STREAM, 0, pair)) == 0);
+            filled[at / 2] = fill(pair[1]);
+        }
+        sink.fd = pair[1];
+        OK(kogge_fetch_start(node, &request, &sink, NULL, &ops[at], &problem));
+    }
+    IS(KOGGE_STATUS_TIMED_OUT, kogge_op_wait(ops[0], 50));
+    for (at = 0; at < 12; at++) {
+        CHECK(read(ends[at][0], page, sizeof page) == (ssize_t)sizeof page);
+    }
+    IS(KOGGE_STATUS_TIMED_OUT, kogge_op_wait(ops[0], 50));
+    OK(kogge_fetch(node, &request, &nowhere, LIMIT, NULL, NULL, NULL, &problem));
+    /* A pipe and a socket are read after all, and get everything. */
+    for (at = 0; at < 2; at++) {
+        int op;
+        CHECK(close(ends[at][1]) == 0);
+        CHECK(pthread_create(&reader, NULL, drain, &ends[at][0]) == 0);
+        for (op = 2 * at; op < 2 * at + 2; op++) {
+            OK(kogge_op_wait(ops[op], LIMIT));
+            OK(kogge_op_get_status(ops[op]));
+        }
+        pthread_join(reader, &all);
+        CHECK((uintptr_t)all == filled[at] - sizeof page + 2 * it.size);
+    }
+    for (at = 4; at < 24; at++) {
+        OK(kogge_op_cancel(ops[at]));
+        OK(kogge_op_wait(ops[at], LIMIT));
+        IS(KOGGE_STATUS_CANCELLED, kogge_op_get_status(ops[at]));
+    }
+    close_node(node);
+    for (at = 0; at < 24; at++) {
+        kogge_op_free(ops[at]);
+    }
+    for (at = 0; at < 12; at++) {
+        close(ends[at][0]);
+        if (2 <= at) {
+            /* The mode of the host's own description is as it was. */
+            CHECK((fcntl(ends[at][1], F_GETFL) & O_NONBLOCK) == 0);
+            close(ends[at][1]);
+        }
     }
 }
 
@@ -489,6 +565,7 @@ int main(int argc, char **argv) {
     a_call_that_waits_lets_handlers_run(node);
     a_broken_pipe_is_an_error(node);
     a_full_pipe_waits_alone(node);
+    two_fetches_into_one_full_pipe_hold_up_nothing();
     in_a_fork_nothing_works_and_nothing_breaks(node, queue);
     kogge_queue_free(queue);
     close_node(node);

@@ -59,6 +59,18 @@ fn the_library_exports_the_functions_of_the_header_and_nothing_else() {
     assert!(dynamic.contains("NODELETE"), "{dynamic}");
 }
 
+/// The versions of the interface itself change with every addition.
+#[test]
+fn numbers_mean_what_was_promised() {
+    let numbers = header::numbers(&header_text());
+    let promised = numbers
+        .into_iter()
+        .filter(|it| !it.starts_with("KOGGE_ABI_"));
+    let promised: Vec<String> = promised.collect();
+    assert!(promised.len() > 30, "{promised:?}");
+    compare("tests/abi/numbers.txt", &(promised.join("\n") + "\n"));
+}
+
 /// A C program that prints the size and alignment of each struct, and each field's offset and size.
 fn layout_program(header: &str) -> String {
     let mut text = String::from(

@@ -8,6 +8,7 @@ use kogge_node::proto::log::{Policy, Trust, Waybill};
 use kogge_node::{AddArtifact, Config, Entry, Genesis, Network, Node, Query, What};
 use serde_json::{Value, json};
 
+use crate::c::compile;
 use crate::{go, java, library_folder, root, run, scene};
 
 /// What every language must print; `KOGGE_BLESS` writes it anew.
@@ -15,24 +16,7 @@ const VECTORS: &str = "tests/ffi/vectors.json";
 
 /// Compiles a C program of the repository.
 fn compiled(source: &str, folder: &Path) -> PathBuf {
-    let program = folder.join("program");
-    run(Command::new("cc")
-        .args([
-            "-std=c11",
-            "-Wall",
-            "-Wextra",
-            "-Wpedantic",
-            "-Werror",
-            "-o",
-        ])
-        .arg(&program)
-        .arg(root().join(source))
-        .arg("-I")
-        .arg(root().join("include"))
-        .arg("-L")
-        .arg(library_folder())
-        .arg("-lkogge"));
-    program
+    compile(&root().join(source), &folder.join("program"), &["-std=c11"])
 }
 
 fn c(source: &str, folder: &Path) -> Command {

@@ -68,3 +68,19 @@ pub(crate) fn structs(header: &str) -> Vec<(String, Vec<String>)> {
         })
         .collect()
 }
+
+/// The numbers that a header names, macros and enumerators, as `NAME NUMBER` in its order.
+pub(crate) fn numbers(header: &str) -> Vec<String> {
+    let number = |line: &str| {
+        let line = line.trim();
+        let (name, number) = match line.strip_prefix("#define ") {
+            Some(macro_) => macro_.split_once(' ')?,
+            None => line.strip_suffix(',')?.split_once(" = ")?,
+        };
+        // `KOGGE_API` and the guard are no numbers; `UINT64_MAX` is.
+        let is_number = name.starts_with("KOGGE_")
+            && number.starts_with(|it: char| it.is_ascii_digit() || it == '-' || it == 'U');
+        is_number.then(|| format!("{name} {number}"))
+    };
+    header.lines().filter_map(number).collect()
+}
