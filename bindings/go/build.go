@@ -65,5 +65,6 @@ func (n *Node) build(ctx context.Context, start starter) (Build, error) {
 		return Build{}, err
 	}
 	var build Build
-	return build, decode("build", text, &build)
+	err = decode("build", text, &build)
+	return build, err
 }

@@ -44,9 +44,10 @@ type Config struct {
 	// TOML sets everything else, in the form of the configuration file. The fields above come on
 	// top: they replace values and add to lists.
 	TOML string
-	// Logger gets the log of the node, from a goroutine that nothing else waits for: lines that it
-	// is too slow for are lost, and counted in the attribute `lost` of the next. It must not close
-	// the node. Nil: no log.
+	// Logger gets the log of the node, from a goroutine that no call waits for but Close: lines that
+	// it is too slow for are lost, and counted in the attribute `lost` of the next. Close waits for
+	// the lines that are on their way, so that none comes later; if Logger may block, close with
+	// CloseContext. It must not close the node itself. Nil: no log.
 	Logger *slog.Logger
 }
 

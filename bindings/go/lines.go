@@ -59,10 +59,17 @@ func pipe() (read, write int, err error) {
 		syscall.CloseOnExec(both[1])
 	}
 	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return 0, 0, err
+	}
 	for _, it := range both {
 		if err == nil {
 			err = syscall.SetNonblock(it, true)
 		}
+	}
+	if err != nil {
+		_ = syscall.Close(both[0])
+		_ = syscall.Close(both[1])
 	}
 	return both[0], both[1], err
 }

@@ -62,14 +62,14 @@ func Open(ctx context.Context, config Config) (*Node, error) {
 	pump, err := newPump()
 	if err != nil {
 		C.kg_config_free(settings)
-		reader.wait()
+		reader.wait(ctx)
 		return nil, err
 	}
 	node, err := open(ctx, pump, settings)
 	C.kg_config_free(settings)
 	if err != nil {
 		pump.stop()
-		reader.wait()
+		reader.wait(ctx)
 		return nil, err
 	}
 	this := &core{node: node, pump: pump, log: reader, leaving: make(chan struct{})}
@@ -93,8 +93,9 @@ func open(ctx context.Context, pump *pump, settings handle) (handle, error) {
 	return made.handle, check(made)
 }
 
-// Close closes the node: cancels what runs in it and stops its threads. Artifacts and iterators that
-// came from it fail with ErrClosed from then on. It may be called again.
+// Close closes the node: cancels what runs in it, stops its threads, and waits until Config.Logger has
+// taken the lines that are on their way. Artifacts and iterators that came from it fail with ErrClosed
+// from then on. It may be called again.
 func (n *Node) Close() error { return n.CloseContext(context.Background()) }
 
 // CloseContext closes the node as Close does, and waits for that until ctx ends; then closing goes on
@@ -140,13 +141,17 @@ func (c *core) finish(attempt *closing) {
 	c.readers.Wait()
 	// All ends were told: the pump has them in its queue.
 	c.pump.stop()
-	c.log.wait()
+	c.log.wait(context.Background())
 }
 
-// wait waits for the last line.
-func (r *logReader) wait() {
-	if r != nil {
-		<-r.done
+// wait waits until the logger has taken the last line, or ctx ends.
+func (r *logReader) wait(ctx context.Context) {
+	if r == nil {
+		return
+	}
+	select {
+	case <-r.done:
+	case <-ctx.Done():
 	}
 }
 

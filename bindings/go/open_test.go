@@ -154,12 +154,18 @@ func TestALoggerThatBlocksBlocksNoCall(t *testing.T) {
 	if err := node.CloseContext(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
-	// The node itself is closed: only the lines wait.
-	again, err := kogge.Open(within(t), kogge.Config{DataDir: config.DataDir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	again.Close()
+	// The node itself is closed, or soon will be: only the lines wait.
+	eventually(t, "the directory is free", func() bool {
+		again, err := kogge.Open(within(t), kogge.Config{DataDir: config.DataDir})
+		if err != nil {
+			if !errors.Is(err, kogge.ErrBusy) {
+				t.Error(err)
+			}
+			return false
+		}
+		again.Close()
+		return true
+	})
 	close(recorder.hold)
 	if err := node.Close(); err != nil {
 		t.Error(err)

@@ -1,30 +1,10 @@
-#include "shim.h"
+#include "shim_private.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static kogge_str text(const char *ptr, size_t len) { return (kogge_str){ptr, len}; }
-
-static kogge_bytes bytes(const uint8_t *ptr, size_t len) { return (kogge_bytes){ptr, len}; }
-
-static kogge_completion completion(kg_handle queue, uint64_t tag, uint8_t *has_ended) {
-  return (kogge_completion){.struct_size = sizeof(kogge_completion),
-                            .queue = (kogge_queue *)queue,
-                            .tag = tag,
-                            .ended_out = has_ended};
-}
-
-static kg_made made(kogge_status status, void *handle, kogge_error *error) {
-  return (kg_made){status, KOGGE_STATUS_AGAIN, (kg_handle)handle, (kg_handle)error};
-}
-
-static kg_made started(kogge_status status, kogge_op *op, kogge_error *error, uint8_t has_ended) {
-  kogge_status end = has_ended ? kogge_op_get_status(op) : KOGGE_STATUS_AGAIN;
-  return (kg_made){status, end, (kg_handle)op, (kg_handle)error};
-}
 
 kg_error kg_error_get(kg_handle error) {
   const kogge_error *it = (const kogge_error *)error;
@@ -92,7 +72,7 @@ typedef struct {
 } log_sink;
 
 // Writes at most PIPE_BUF bytes, all of them or none: records never mix or break. If the reader is too
-// slow, the record is lost and counted, so that a logger that blocks never keeps a node from closing.
+// slow, the record is lost and counted: no thread of a node waits for a logger.
 static void log_line(void *user_data, int32_t level, kogge_str target, kogge_str line) {
   log_sink *sink = user_data;
   char record[PIPE_BUF];

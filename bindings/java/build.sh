@@ -60,7 +60,7 @@ pack maven-extension kogge-maven-extension dev.kogge.maven
 
 # The plugin opens a node as the extension does, and is no extension.
 compile maven-plugin "$kogge:$work/maven-extension:$maven_jars"
-for class in Coordinates EmbeddedNode Settings; do
+for class in Coordinates Digests EmbeddedNode Reason Settings; do
     cp "$work/maven-extension/dev/kogge/maven/$class"*.class "$work/maven-plugin/dev/kogge/maven"
 done
 pack maven-plugin kogge-maven-plugin dev.kogge.maven.plugin

@@ -53,13 +53,14 @@ func pairs(arguments []string) []result {
 }
 
 // fetchAll fetches everything, some at once. An error is about all of it; others are in the results.
-func fetchAll(ctx context.Context, node *kogge.Node, settings settings, screen *screen) ([]result, error) {
+func fetchAll(ctx context.Context, node *kogge.Node, settings settings, stdout io.Writer, screen *screen) ([]result, error) {
 	screen.say("asking the log")
 	var results []result
 	for _, it := range pairs(settings.names) {
 		results = append(results, expand(ctx, node, it)...)
 	}
-	if err := place(results, settings.output); err != nil {
+	results, err := place(results, settings.output)
+	if err != nil {
 		return nil, err
 	}
 	var total int64
@@ -82,7 +83,7 @@ func fetchAll(ctx context.Context, node *kogge.Node, settings settings, screen *
 			defer group.Done()
 			defer func() { <-slots }()
 			start := time.Now()
-			if err := fetch(ctx, node, settings, it, func(done, _ int64) { screen.tell(at, done) }); err != nil {
+			if err := fetch(ctx, node, settings, stdout, it, func(done, _ int64) { screen.tell(at, done) }); err != nil {
 				it.fail(err)
 			}
 			it.Seconds = time.Since(start).Seconds()
@@ -115,13 +116,13 @@ func expand(ctx context.Context, node *kogge.Node, name result) []result {
 	return all
 }
 
-// place says where files go.
-func place(results []result, output string) error {
+// place says where files go. What is named twice goes there once.
+func place(results []result, output string) ([]result, error) {
 	info, err := os.Stat(output)
 	isFolder := output == "" || strings.HasSuffix(output, "/") || err == nil && info.IsDir()
 	if !isFolder && len(results) > 1 {
 		if output == "-" {
-			return fmt.Errorf("%d artifacts do not fit into one output; name a FILE of the package", len(results))
+			return nil, fmt.Errorf("%d artifacts do not fit into one output; name a FILE of the package", len(results))
 		}
 		isFolder = true
 	}
@@ -143,20 +144,26 @@ func place(results []result, output string) error {
 	return apart(results)
 }
 
-// apart refuses two artifacts at one place.
-func apart(results []result) error {
+// apart refuses two artifacts at one place, and drops the second of two that are the same.
+func apart(results []result) ([]result, error) {
 	seen := map[string]string{}
+	var kept []result
 	for _, it := range results {
 		other, isThere := seen[it.Path]
-		if it.Path != "" && isThere && other != it.SHA256 {
-			return fmt.Errorf("two artifacts would be %s; fetch them one by one with -o", it.Path)
+		switch {
+		case it.err != nil || !isThere:
+			kept = append(kept, it)
+		case other != it.SHA256:
+			return nil, fmt.Errorf("two artifacts would be %s; fetch them one by one with -o", it.Path)
 		}
-		seen[it.Path] = it.SHA256
+		if it.err == nil {
+			seen[it.Path] = it.SHA256
+		}
 	}
-	return nil
+	return kept, nil
 }
 
-func fetch(ctx context.Context, node *kogge.Node, settings settings, it *result, progress func(done, total int64)) error {
+func fetch(ctx context.Context, node *kogge.Node, settings settings, stdout io.Writer, it *result, progress func(done, total int64)) error {
 	what := "blake3:" + it.BLAKE3
 	if it.Path == "-" {
 		artifact, err := node.Fetch(ctx, what, kogge.WithProgress(progress))
@@ -165,7 +172,7 @@ func fetch(ctx context.Context, node *kogge.Node, settings settings, it *result,
 		}
 		defer artifact.Close()
 		it.keep(artifact.Fetched)
-		_, err = io.Copy(os.Stdout, artifact)
+		_, err = io.Copy(stdout, artifact)
 		return err
 	}
 	options := []kogge.Option{kogge.WithProgress(progress), kogge.WithReflink()}

@@ -88,7 +88,7 @@ func start(arguments []string, stdout io.Writer, stderr *os.File) int {
 		limited, cancel = context.WithTimeout(ctx, settings.timeout)
 	}
 	defer cancel()
-	results, err := run(limited, settings, stderr)
+	results, err := run(limited, settings, stdout, stderr)
 	code := report(settings, results, err, stdout, stderr)
 	if code != 0 && ctx.Err() != nil {
 		return exitInterrupted
@@ -145,7 +145,7 @@ func parse(arguments []string, stderr io.Writer) (settings, error) {
 }
 
 // run opens the node, fetches everything, and closes it. An error is about all of it.
-func run(ctx context.Context, settings settings, stderr *os.File) (results []result, err error) {
+func run(ctx context.Context, settings settings, stdout io.Writer, stderr *os.File) (results []result, err error) {
 	config := kogge.Config{
 		DataDir: settings.dataDir, Network: kogge.NetworkStored,
 		Peers: settings.peers, BootstrapURLs: settings.bootstrap,
@@ -182,7 +182,7 @@ func run(ctx context.Context, settings settings, stderr *os.File) (results []res
 	if err := node.Live(ctx); err != nil {
 		return nil, noNetwork(err)
 	}
-	return fetchAll(ctx, node, settings, screen)
+	return fetchAll(ctx, node, settings, stdout, screen)
 }
 
 // noNetwork says what a deadline means while the network is looked for.

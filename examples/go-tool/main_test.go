@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -196,6 +198,33 @@ func TestAPackageIsAllItsFiles(t *testing.T) {
 	}
 }
 
+func TestWhatIsNamedTwiceIsFetchedOnce(t *testing.T) {
+	scene := open(t)
+	tool, known := scene.tool(t), scene.artifact("tiny")
+	got := tool.run(t, known.What, known.File, known.What, known.File, "sha256:"+known.SHA256)
+	if got.code != 0 || got.stderr != "" || strings.Count(got.stdout, "\n") != 1 {
+		t.Errorf("%+v", got)
+	}
+	if !bytes.Equal(read(t, filepath.Join(tool.folder, known.File)), read(t, known.Path)) {
+		t.Error("other bytes")
+	}
+}
+
+func TestStandardOutputIsThatOfTheCaller(t *testing.T) {
+	scene := open(t)
+	known := scene.artifact("tiny")
+	stderr, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stderr.Close()
+	var stdout bytes.Buffer
+	arguments := append(scene.tool(t).arguments, "-o", "-", known.What, known.File)
+	if code := start(arguments, &stdout, stderr); code != 0 || !bytes.Equal(stdout.Bytes(), read(t, known.Path)) {
+		t.Errorf("%d, %d bytes, %s", code, stdout.Len(), read(t, stderr.Name()))
+	}
+}
+
 func TestExitCodesTellWhatKindOfFailure(t *testing.T) {
 	scene := open(t)
 	known := scene.artifact("tiny")
@@ -240,15 +269,40 @@ func TestExitCodesTellWhatKindOfFailure(t *testing.T) {
 	}
 }
 
+// sign closes its channel when the text is in what is written.
+type sign struct {
+	of    *regexp.Regexp
+	text  []byte
+	found chan struct{}
+	was   bool
+}
+
+func (s *sign) Write(text []byte) (int, error) {
+	s.text = append(s.text, text...)
+	if !s.was && s.of.Match(s.text) {
+		s.was = true
+		close(s.found)
+	}
+	return len(text), nil
+}
+
 func TestCtrlCEndsTheProgramAndLeavesNoFile(t *testing.T) {
 	scene := open(t)
 	tool, known := scene.tool(t), scene.artifact("large")
 	command, stdout, stderr := tool.command("--rate", "1000", "-v", "-o", "file", known.What, known.File)
+	begun := &sign{of: regexp.MustCompile(`0 of 1 files, [1-9]`), found: make(chan struct{})}
+	command.Stderr = io.MultiWriter(stderr, begun)
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// It takes a minute at this rate: the signal comes in the middle of it, if not before.
-	time.Sleep(2 * time.Second)
+	// It takes a minute at this rate: the signal comes in the middle of it.
+	select {
+	case <-begun.found:
+	case <-time.After(limit):
+		command.Process.Kill()
+		t.Errorf("it did not begin: %s", wait(t, command, stdout, stderr).stderr)
+		return
+	}
 	start := time.Now()
 	if err := command.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
@@ -293,12 +347,12 @@ func TestNoNameInTheLogLeadsOutOfTheFolder(t *testing.T) {
 		"a.jar": "out/a.jar", "../../etc/x": "out/x", "/etc/passwd": "out/passwd", "..": "out/12", "": "out/12", "a/b": "out/b",
 	} {
 		results := []result{{File: file, SHA256: "12"}}
-		if err := place(results, "out/"); err != nil || results[0].Path != expected {
+		if results, err := place(results, "out/"); err != nil || results[0].Path != expected {
 			t.Errorf("%q: %+v, %v", file, results, err)
 		}
 	}
 	two := []result{{File: "a/x", SHA256: "1"}, {File: "b/x", SHA256: "2"}}
-	if err := place(two, ""); err == nil {
+	if _, err := place(two, ""); err == nil {
 		t.Errorf("%+v", two)
 	}
 }

@@ -178,9 +178,29 @@ fn the_native_library_is_extracted_once_checked_and_missed_politely() {
         format!("-Djava.io.tmpdir={}", at("tmp")),
     ];
 
-    assert_eq!(load(&home), version);
+    // Copies of other versions: one that nobody has loaded for long, and one that somebody has.
     let cache = folder.path().join("home/.cache/kogge/native");
+    let [old, recent] = ["0", "1"].map(|it| cache.join(it.repeat(64)));
+    for other in [&old, &recent] {
+        std::fs::create_dir_all(other).unwrap();
+        std::fs::write(other.join("libkogge_jni.so"), "other").unwrap();
+    }
+    let month = std::time::Duration::from_secs(31 * 24 * 3_600);
+    let time = std::fs::metadata(&old).unwrap().modified().unwrap() - month;
+    std::fs::File::open(&old)
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
+
+    assert_eq!(load(&home), version);
+    assert!(!old.exists() && recent.exists());
+    std::fs::remove_dir_all(recent).unwrap();
     let hash = std::fs::read_dir(&cache).unwrap().next().unwrap().unwrap();
+    // The one that is used is never removed, however old.
+    std::fs::File::open(hash.path())
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
     let library = hash.path().join("libkogge_jni.so");
     let whole = std::fs::metadata(&library).unwrap().len();
     std::fs::write(&library, "damaged").unwrap();

@@ -23,6 +23,15 @@ const DOCUMENTATION: &str = include_str!("../../docs/maven.md");
 /// A jar that the demo project depends on.
 const JAR: &str = "org/apache/commons/commons-lang3/3.14.0/commons-lang3-3.14.0.jar";
 
+/// Another transporter for repositories, which must not stand before that of the extension, and other
+/// checksums than Maven's own. Each version of Maven knows some of these names.
+const OTHERS: [&str; 4] = [
+    "-Daether.priority.WagonTransporterFactory=1e38",
+    "-Daether.priority.HttpTransporterFactory=1e38",
+    "-Daether.priority.ApacheTransporterFactory=1e38",
+    "-Daether.checksums.algorithms=SHA-512",
+];
+
 /// What saves a third of the time of a JVM that ends soon.
 const SHORT_RUNS: &str = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC";
 
@@ -43,18 +52,22 @@ fn builds_take_their_files_from_the_network_and_never_fail_for_it() {
         jvm: SHORT_RUNS,
     };
     let mut stocked = Stocked::start(upstream, &jars);
+    let mut projects = Vec::new();
     for (number, maven) in mavens.iter().enumerate() {
         let project = stocked.extended(&format!("extended-{number}"));
         it_builds_without_a_request(&stocked, &project, maven, number == 0);
         goals_compare_a_project_with_the_log(&project, maven, number != 0);
         it_builds_without_the_native_library(&stocked, number, maven);
+        projects.push(project);
     }
     let maven = &mavens[0];
     builds_at_the_same_time_have_data_folders_of_their_own(&stocked, maven);
     builds_go_on_without_a_node(&stocked, maven);
+    a_build_that_is_refused_early_has_a_summary(&stocked, maven);
     a_build_that_was_killed_is_begun_again(&stocked, maven);
     the_network_goes_in_the_middle_of_a_build(&mut stocked, maven);
     bad_bytes_of_peers_come_from_the_repository_instead(&stocked, maven);
+    goals_fail_for_what_was_withdrawn(&stocked, &projects, &mavens);
 }
 
 fn assert_without_requests(stocked: &Stocked, summary: &Summary) {
@@ -72,16 +85,22 @@ fn assert_without_a_node(summary: &Summary, told: &str) {
 
 fn it_builds_without_a_request(stocked: &Stocked, project: &Project, maven: &Path, again: bool) {
     stocked.upstream.requests().clear();
-    let summary = project.package(maven, &[]);
+    let summary = project.package(maven, if again { &[] } else { &OTHERS });
     assert_without_requests(stocked, &summary);
     assert!(150 < summary.verified, "{}", summary.line);
     println!("{}: {}", maven.display(), summary.line);
     if again {
         // Now the files are in the data folder of the extension.
         project.empty_local_repository();
-        let again = project.package(maven, &[]);
+        let again = project.package(maven, &OTHERS);
         assert_without_requests(stocked, &again);
-        assert!(again.line.contains("(0 B from peers"), "{}", again.line);
+        // All but files at the end of the build: they are handed over before they are stored.
+        assert!(
+            again.line.contains(" MB from this machine"),
+            "{}",
+            again.line
+        );
+        assert!(!again.line.contains(" MB from peers"), "{}", again.line);
         assert_eq!(again.verified, summary.verified, "{}", again.line);
     }
 }
@@ -91,7 +110,7 @@ fn goals_compare_a_project_with_the_log(project: &Project, maven: &Path, reads_l
     let told = project.goals(maven, &goals, &[]).unwrap();
     for expected in [
         "live: knows what the network knows",
-        "3 artifacts are what the log says, 0 differ, 0 are not in the log",
+        "3 artifacts are what the log says, 0 differ, 0 were withdrawn, 0 are not in the log",
         "0 artifacts are not in the log",
     ] {
         assert!(told.contains(expected), "{expected}:\n{told}");
@@ -172,6 +191,35 @@ fn it_builds_without_the_native_library(stocked: &Stocked, number: usize, maven:
     }
 }
 
+/// The last test: the log is not the same after it.
+fn goals_fail_for_what_was_withdrawn(stocked: &Stocked, projects: &[Project], mavens: &[PathBuf]) {
+    let authorized = &stocked.network.nodes[0];
+    let file = JAR.rsplit_once('/').unwrap().1;
+    let found = authorized.json(&["log", "find", "--file", file]);
+    let index = found["rows"][0]["index"].as_u64().unwrap();
+    authorized.json(&["authorize", "withdraw", &index.to_string()]);
+    for (project, maven) in projects.iter().zip(mavens) {
+        let verify = || project.goals(maven, &["verify"], &["-Dkogge.report=report.txt"]);
+        let mut told = String::new();
+        wait_until("the withdrawal", LIMIT, || {
+            told = verify().unwrap_or_else(|it| it.0);
+            told.contains("1 were withdrawn")
+        })
+        .unwrap_or_else(|error| panic!("{error}: {told}"));
+        let expected = format!("{JAR} was withdrawn from the log: entry {index}, by entry ");
+        assert!(told.contains(&expected), "{told}");
+        assert!(told.contains("BUILD FAILURE"), "{told}");
+        let report = std::fs::read_to_string(project.folder.join("report.txt")).unwrap();
+        let line = report.lines().find(|it| it.contains(JAR)).unwrap();
+        assert!(line.starts_with("withdrawn  "), "{report}");
+        let told = project.goals(maven, &["lock"], &[]).unwrap();
+        let expected = format!("{JAR} was withdrawn from the log");
+        assert!(told.contains(&expected), "{told}");
+        let lock = project.folder.join(".mvn/checksums/checksums.sha256");
+        assert!(!std::fs::read_to_string(lock).unwrap().contains(JAR));
+    }
+}
+
 /// Packs the jar of the project anew, without the library that is in it.
 fn remove_native_library(project: &Project) {
     let version = env!("CARGO_PKG_VERSION");
@@ -197,7 +245,12 @@ fn builds_at_the_same_time_have_data_folders_of_their_own(stocked: &Stocked, mav
         .collect();
     let data = stocked.data.join("parallel");
     let setting = format!("-Dkogge.dataDir={}", data.display());
-    let settings: &[&str] = &[&setting];
+    // A folder for all of them, which is not what it is for.
+    let (config, elsewhere) = (data.with_extension("toml"), data.with_extension("else"));
+    std::fs::create_dir_all(config.parent().unwrap()).unwrap();
+    std::fs::write(&config, format!("data_dir = {elsewhere:?}\n")).unwrap();
+    let config = format!("-Dkogge.config={}", config.display());
+    let settings: &[&str] = &[&setting, &config];
     let summaries: Vec<Summary> = std::thread::scope(|scope| {
         let build = |it| scope.spawn(move || Project::package(it, maven, settings));
         let builds: Vec<_> = projects.iter().map(build).collect();
@@ -212,6 +265,7 @@ fn builds_at_the_same_time_have_data_folders_of_their_own(stocked: &Stocked, mav
         .collect();
     slots.sort();
     assert_eq!(slots, ["0", "1"]);
+    assert!(!elsewhere.exists());
 
     // As if as many builds ran as there may be.
     let locks: Vec<std::fs::File> = (0..SLOTS)
@@ -232,11 +286,37 @@ fn builds_at_the_same_time_have_data_folders_of_their_own(stocked: &Stocked, mav
 fn builds_go_on_without_a_node(stocked: &Stocked, maven: &Path) {
     let project = stocked.extended("without-genesis");
     let settings = ["-Dkogge.genesis=/no/such/file", "-Dkogge.liveSeconds=1"];
-    assert_without_a_node(&project.package(maven, &settings), "no node: /no/such/file");
+    let summary = project.package(maven, &settings);
+    let expected =
+        "no node: kogge.genesis cannot be read: java.nio.file.NoSuchFileException: /no/such/file";
+    assert_without_a_node(&summary, expected);
+    let told = project.goals(maven, &["status"], &settings).unwrap_err().0;
+    assert!(
+        told.contains(expected.trim_start_matches("no node: ")),
+        "{told}"
+    );
     let project = stocked.extended("disabled");
     let disabled = ["-Dkogge.enabled=false", "package"];
     let text = run(project.maven(maven).args(disabled));
     assert!(!text.contains(SUMMARY), "{text}");
+}
+
+/// Maven gives up before the session begins: its projects make no sense, and their parent had to be
+/// downloaded to know that.
+fn a_build_that_is_refused_early_has_a_summary(stocked: &Stocked, maven: &Path) {
+    let project = stocked.extended("refused");
+    let path = project.folder.join("pom.xml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let parent = "<parent><groupId>org.apache.commons</groupId><artifactId>commons-parent</artifactId>\
+                  <version>64</version><relativePath/></parent><groupId>";
+    let nonsense =
+        "<dependencies><dependency><groupId>g</groupId><artifactId>a</artifactId></dependency>";
+    let text = text.replacen("<groupId>", parent, 1);
+    std::fs::write(&path, text.replacen("<dependencies>", nonsense, 1)).unwrap();
+    let told = kogge_testkit::run::run(project.maven(maven).arg("package"));
+    let told = told.unwrap_err().0;
+    let summary = Summary::of(&told);
+    assert!(0 < summary.verified, "{told}");
 }
 
 /// The poms and jars below a folder.

@@ -115,10 +115,14 @@ native!(Java_dev_kogge_Native_configLog(_env, config: jlong, max_level: jint) ->
             &raw mut error,
         )
     };
+    if let Err(error) = check(status, error) {
+        // SAFETY: the library did not take it.
+        drop(unsafe { Arc::from_raw(data.cast_const().cast::<Lines>()) });
+        return Err(error);
+    }
     let mut all = all();
     all.0 += 1;
     let number = all.0;
-    check(status, error)?;
     all.1.insert(number, lines);
     Ok(number)
 });

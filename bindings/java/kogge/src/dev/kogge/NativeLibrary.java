@@ -3,14 +3,20 @@ package dev.kogge;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.DirectoryIteratorException;
+import java.nio.file.DirectoryStream;
 import java.nio.file.FileSystems;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.attribute.FileAttribute;
+import java.nio.file.attribute.FileTime;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
+import java.time.Duration;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
@@ -19,10 +25,16 @@ import java.util.Locale;
  * Finds and loads the native library: {@code -Dkogge.library.path} (a file or its folder) alone if
  * that is given; else {@code java.library.path}; else the copy in this jar, which is written once
  * per user into {@code ~/.cache/kogge/native/SHA-256/}, or else into the folder for temporary files,
- * and checked against its SHA-256 each time.
+ * and checked against its SHA-256 each time. Copies of other versions go when nobody has loaded them
+ * for a month.
  */
 final class NativeLibrary {
     private static final String NAME = "kogge_jni";
+
+    private static final String DIGEST = "[0-9a-f]{64}";
+
+    /** A copy that nobody has loaded for so long is removed. */
+    private static final Duration UNUSED_MAX = Duration.ofDays(30);
 
     private NativeLibrary() {}
 
@@ -47,7 +59,9 @@ final class NativeLibrary {
         }
         String resource = "native/" + platform() + "/" + file;
         try {
-            loadFile(extract(resource, file, userFolder()));
+            Path library = extract(resource, file, userFolder());
+            loadFile(library);
+            removeUnused(library.getParent());
             return;
         } catch (IOException | UnsatisfiedLinkError e) {
             tried.add(userFolder() + ": " + e.getMessage());
@@ -89,7 +103,7 @@ final class NativeLibrary {
         try (InputStream in = open(resource + ".sha256")) {
             wanted = new String(in.readAllBytes(), StandardCharsets.US_ASCII).trim();
         }
-        if (!wanted.matches("[0-9a-f]{64}")) {
+        if (!wanted.matches(DIGEST)) {
             throw new IOException("the jar is damaged: " + resource + ".sha256");
         }
         Path home = folder.resolve(wanted);
@@ -113,6 +127,36 @@ final class NativeLibrary {
             Files.deleteIfExists(staged);
         }
         return library;
+    }
+
+    /** Says that the copy in {@code used} is in use, and removes others that are not. */
+    private static void removeUnused(Path used) {
+        FileTime now = FileTime.from(Instant.now());
+        FileTime limit = FileTime.from(now.toInstant().minus(UNUSED_MAX));
+        try {
+            Files.setLastModifiedTime(used, now);
+            try (DirectoryStream<Path> folders = Files.newDirectoryStream(used.getParent())) {
+                for (Path folder : folders) {
+                    if (folder.getFileName().toString().matches(DIGEST)
+                            && Files.isDirectory(folder, LinkOption.NOFOLLOW_LINKS)
+                            && Files.getLastModifiedTime(folder).compareTo(limit) < 0) {
+                        remove(folder);
+                    }
+                }
+            }
+        } catch (IOException | DirectoryIteratorException | SecurityException e) {
+            // It costs room, and the next start tries again.
+            return;
+        }
+    }
+
+    private static void remove(Path folder) throws IOException {
+        try (DirectoryStream<Path> files = Files.newDirectoryStream(folder)) {
+            for (Path file : files) {
+                Files.delete(file);
+            }
+        }
+        Files.delete(folder);
     }
 
     private static void loadFile(Path library) {

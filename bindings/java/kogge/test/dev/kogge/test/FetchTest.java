@@ -23,7 +23,11 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Set;
+import java.util.concurrent.Callable;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
@@ -32,6 +36,9 @@ import java.util.concurrent.atomic.AtomicReference;
 
 /** Fetching artifacts, and ending that. */
 final class FetchTest extends Claims {
+    /** The thread that completes futures. */
+    private static final String PUMP = "kogge-completions";
+
     FetchTest(Scene scene) {
         super(scene);
     }
@@ -212,14 +219,20 @@ final class FetchTest extends Claims {
                     }
                 });
                 thread.start();
-                Thread.sleep(100);
-                check(thread.isAlive(), "it waits, but ended with " + ended.get());
+                waitUntil("it waits", () -> check(thread.isAlive(), "ended with " + ended.get()),
+                        () -> waits(thread));
                 thread.interrupt();
                 thread.join(5_000);
                 check(ended.get() instanceof InterruptedIOException
                         || ended.get() instanceof InterruptedException, ended.get());
             }
         }
+    }
+
+    /** In a call of a node that takes as long as the network does. */
+    private static boolean waits(Thread thread) {
+        return Arrays.stream(thread.getStackTrace()).map(StackTraceElement::getMethodName)
+                .anyMatch(Set.of("streamRead", "eventsNext", "await")::contains);
     }
 
     void claimClosingEndsWhatRunsAndWaits() throws Exception {
@@ -277,13 +290,9 @@ final class FetchTest extends Claims {
         Scene.Known large = scene.artifact("large");
         for (boolean derived : new boolean[] {false, true}) {
             KoggeFuture<byte[]> other = node.fetchBytes(request(large));
-            // It ends late enough for the dependent to be there before.
-            FetchRequest soon = request(large).deadline(Duration.ofMillis(100));
             try {
-                node.fetchBytes(soon).handle((bytes, failure) -> {
-                    equal("kogge-completions", Thread.currentThread().getName());
-                    return derived ? other.thenApply(it -> 1).join() : other.join().length;
-                }).get(10, TimeUnit.SECONDS);
+                onItsThread(node, () -> derived ? other.thenApply(it -> 1).join()
+                        : other.join().length).get(10, TimeUnit.SECONDS);
                 throw new AssertionError("it did not fail");
             } catch (ExecutionException e) {
                 equal(KoggeStatus.WOULD_DEADLOCK, ((KoggeException) e.getCause()).status());
@@ -291,15 +300,49 @@ final class FetchTest extends Claims {
             other.cancel(true);
         }
         // From there a node begins to close, and does not wait.
-        FetchRequest soon = request(large).deadline(Duration.ofMillis(100));
-        node.fetchBytes(soon).handle((bytes, failure) -> {
-            try {
-                node.close();
-            } catch (KoggeException e) {
-                throw new CompletionException(e);
-            }
+        onItsThread(node, () -> {
+            node.close();
             return null;
         }).get(10, TimeUnit.SECONDS);
         node.close();
+    }
+
+    /** Runs something on the thread that completes the node's futures. */
+    private <T> CompletableFuture<T> onItsThread(KoggeNode node, Callable<T> task) throws Exception {
+        FetchRequest soon = request(scene.artifact("large")).deadline(Duration.ofMillis(10));
+        CountDownLatch isAttached = hold(node, soon);
+        CompletableFuture<T> done = node.fetchBytes(soon).handle((bytes, failure) -> {
+            equal(PUMP, Thread.currentThread().getName());
+            try {
+                return task.call();
+            } catch (RuntimeException e) {
+                throw e;
+            } catch (Exception e) {
+                throw new CompletionException(e);
+            }
+        });
+        isAttached.countDown();
+        return done;
+    }
+
+    /** Keeps that thread until the latch is open. */
+    private static CountDownLatch hold(KoggeNode node, FetchRequest soon) throws Exception {
+        while (true) {
+            CountDownLatch latch = new CountDownLatch(1);
+            CompletableFuture<Boolean> holds = new CompletableFuture<>();
+            node.fetchBytes(soon).handle((bytes, failure) -> {
+                // On another thread, it had ended before this was attached.
+                boolean isPump = Thread.currentThread().getName().equals(PUMP);
+                holds.complete(isPump);
+                try {
+                    return isPump && latch.await(Scene.LIMIT.toSeconds(), TimeUnit.SECONDS);
+                } catch (InterruptedException e) {
+                    throw new CompletionException(e);
+                }
+            });
+            if (holds.get(Scene.LIMIT.toSeconds(), TimeUnit.SECONDS)) {
+                return latch;
+            }
+        }
     }
 }

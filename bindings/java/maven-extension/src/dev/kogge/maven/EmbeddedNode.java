@@ -8,8 +8,12 @@ import dev.kogge.KoggeFuture;
 import dev.kogge.KoggeNode;
 import dev.kogge.KoggeStatus;
 import dev.kogge.LogEntry;
+import dev.kogge.LogQuery;
 import java.io.FilterInputStream;
 import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.net.URLDecoder;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -17,6 +21,7 @@ import java.util.List;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
+import java.util.stream.Stream;
 
 /**
  * The node of a build. Every class that touches the native library is behind this one: where there is
@@ -64,19 +69,35 @@ final class EmbeddedNode {
     }
 
     private static KoggeConfig config(Settings settings, Path folder) throws IOException {
-        Files.createDirectories(folder);
+        use("kogge.dataDir cannot be made", folder, Files::createDirectories);
         KoggeConfig config = KoggeConfig.in(folder).set("limits.fetch_timeout_s", FETCH_TIMEOUT_S);
         if (settings.config() != null) {
-            config.toml(Files.readString(settings.config()));
+            config.toml(use("kogge.config cannot be read", settings.config(), Files::readString));
+            // A folder that the file names would be that of all builds.
+            config.set("data_dir", folder.toAbsolutePath().toString());
         }
         if (settings.genesis() != null) {
-            config.genesis(settings.genesis());
+            config.genesis(use("kogge.genesis cannot be read", settings.genesis(),
+                    Files::readAllBytes));
         } else {
             config.stored();
         }
         settings.peers().forEach(config::peer);
         settings.bootstrapUrls().forEach(config::bootstrapUrl);
         return config;
+    }
+
+    private interface Use<T> {
+        T of(Path path) throws IOException;
+    }
+
+    /** Uses a path that a setting names; {@code failed} tells which. */
+    private static <T> T use(String failed, Path path, Use<T> use) throws IOException {
+        try {
+            return use.of(path);
+        } catch (IOException e) {
+            throw new IOException(failed + ": " + e, e);
+        }
     }
 
     /** Waits until the node knows what the network knows; whether it does. */
@@ -104,7 +125,7 @@ final class EmbeddedNode {
         return entries(it.what).stream().anyMatch(entry -> entry.file().equals(it.file));
     }
 
-    /** What the log has of a package; nothing if it lacks it. */
+    /** What the log has of a package, but for what was withdrawn; nothing if it lacks it. */
     List<LogEntry> entries(String what) throws IOException {
         try {
             return node.resolve(what);
@@ -116,10 +137,34 @@ final class EmbeddedNode {
         }
     }
 
+    /** The newest entry of a file that was withdrawn; null if none was. */
+    LogEntry withdrawn(String what, String file) throws IOException {
+        String[] parts = what.split(":");
+        String wanted = "pkg:maven/" + parts[0] + "/" + parts[1] + "@" + parts[2];
+        try (LogQuery query = node.queryLog("kind=add-artifact file=" + file);
+                Stream<LogEntry> entries = query.stream()) {
+            return entries.filter(it -> it.removedBy().isPresent() && decoded(it.purl()).equals(wanted))
+                    .findFirst().orElse(null);
+        } catch (UncheckedIOException e) {
+            throw e.getCause();
+        } catch (KoggeException e) {
+            if (isAbsent(e)) {
+                return null;
+            }
+            throw e;
+        }
+    }
+
+    private static String decoded(String purl) {
+        return URLDecoder.decode(purl.replace("+", "%2B"), StandardCharsets.UTF_8);
+    }
+
     /** A file, verified while its bytes come. Storing it takes longer, and nobody waits for that. */
     static final class Found extends FilterInputStream {
         final long size;
         final long bytesFromPeers;
+        /** As the log has it. */
+        final String sha256;
         private final Artifact artifact;
 
         Found(Artifact artifact) {
@@ -127,6 +172,7 @@ final class EmbeddedNode {
             this.artifact = artifact;
             size = artifact.size();
             bytesFromPeers = Math.max(0, size - artifact.info().bytesFromStore());
+            sha256 = artifact.info().sha256();
         }
 
         @Override
@@ -138,11 +184,20 @@ final class EmbeddedNode {
     /** The file; null if the log does not have it. */
     Found fetch(Coordinates it) throws IOException, InterruptedException {
         try {
-            return new Found(node.fetch(FetchRequest.of(it.what).file(it.file)).await());
+            return found(node.fetch(FetchRequest.of(it.what).file(it.file)).await());
         } catch (KoggeException e) {
             if (isAbsent(e)) {
                 return null;
             }
+            throw e;
+        }
+    }
+
+    private static Found found(Artifact artifact) {
+        try {
+            return new Found(artifact);
+        } catch (Throwable e) {
+            artifact.close();
             throw e;
         }
     }

@@ -41,6 +41,9 @@ public final class KoggeSource {
                 || !"default".equals(repository.getContentType())) {
             return false;
         }
+        if (settings == null && without != null) {
+            return false;
+        }
         if (settings == null) {
             try {
                 settings = Settings.of(session);
@@ -87,7 +90,7 @@ public final class KoggeSource {
     }
 
     private void without(Throwable reason) {
-        without = String.valueOf(reason.getMessage());
+        without = Reason.of(reason);
         LOG.debug("kogge: going on without a node", reason);
     }
 

@@ -7,6 +7,7 @@ import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.Set;
 import org.eclipse.aether.spi.connector.transport.AbstractTransporter;
 import org.eclipse.aether.spi.connector.transport.GetTask;
 import org.eclipse.aether.spi.connector.transport.PeekTask;
@@ -18,15 +19,18 @@ final class KoggeTransporter extends AbstractTransporter {
     /** Maven 4 asks each repository for this first. */
     private static final String PREFIXES = ".meta/prefixes.txt";
 
-    /** Those that Maven may check by. */
-    private static final String[] CHECKSUMS = {"SHA-1", "SHA-256", "SHA-512", "MD5"};
+    /** That of the log, which need not be computed again. */
+    private static final String LOGGED = "SHA-256";
 
     private final KoggeSource source;
     private final Transporter repository;
+    private final Set<String> checksums;
 
-    KoggeTransporter(KoggeSource source, Transporter repository) {
+    /** {@code checksums} are the algorithms that Maven checks files of the repository by. */
+    KoggeTransporter(KoggeSource source, Transporter repository, Set<String> checksums) {
         this.source = source;
         this.repository = repository;
+        this.checksums = checksums;
     }
 
     /** The log has no such file and needs none. */
@@ -68,14 +72,16 @@ final class KoggeTransporter extends AbstractTransporter {
             return;
         }
         // Maven checks what it wrote by the bytes that were verified against the log.
-        digests.forEach((name, digest) -> task.setChecksum(name, hex(digest.digest())));
+        task.setChecksum(LOGGED, found.sha256);
+        digests.forEach((name, digest) -> task.setChecksum(name, Digests.hex(digest.digest())));
         source.served(found.size, found.bytesFromPeers);
     }
 
     private EmbeddedNode.Found find(EmbeddedNode node, Coordinates wanted) {
         try {
             return node.fetch(wanted);
-        } catch (IOException | RuntimeException | LinkageError e) {
+        } catch (IOException | RuntimeException | LinkageError | OutOfMemoryError e) {
+            // Buffers outside the heap have a limit of their own.
             source.failed(wanted, e);
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
@@ -112,20 +118,19 @@ final class KoggeTransporter extends AbstractTransporter {
         repository.close();
     }
 
-    private static Map<String, MessageDigest> digests() throws NoSuchAlgorithmException {
+    private Map<String, MessageDigest> digests() {
         Map<String, MessageDigest> digests = new LinkedHashMap<>();
-        for (String name : CHECKSUMS) {
-            digests.put(name, MessageDigest.getInstance(name));
+        for (String name : checksums) {
+            try {
+                if (!LOGGED.equals(name)) {
+                    digests.put(name, MessageDigest.getInstance(name));
+                }
+            } catch (NoSuchAlgorithmException e) {
+                // An algorithm of another extension: Maven asks the repository for that checksum.
+                continue;
+            }
         }
         return digests;
-    }
-
-    private static String hex(byte[] bytes) {
-        StringBuilder text = new StringBuilder(2 * bytes.length);
-        for (byte it : bytes) {
-            text.append(Character.forDigit(it >> 4 & 0xf, 16)).append(Character.forDigit(it & 0xf, 16));
-        }
-        return text.toString();
     }
 
     /** Sees the bytes that go by. */
@@ -153,6 +158,9 @@ final class KoggeTransporter extends AbstractTransporter {
             } catch (IOException e) {
                 failure = e;
                 throw e;
+            } catch (RuntimeException | LinkageError e) {
+                failure = new IOException(e);
+                throw failure;
             }
             if (count > 0) {
                 digests.forEach(it -> it.update(target, from, count));

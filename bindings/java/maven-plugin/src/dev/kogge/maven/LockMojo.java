@@ -20,13 +20,15 @@ public final class LockMojo extends NodeMojo {
             boolean isThere = false;
             // The pom beside the jar, too: Maven reads both.
             for (LogEntry entry : entries(node, it)) {
-                if (!entry.removedBy().isPresent() && !entry.file().contains("/")) {
+                if (!entry.file().contains("/")) {
                     lines.put(folder(it) + entry.file(), entry.sha256());
                     isThere |= entry.file().equals(file(it));
                 }
             }
             if (!isThere) {
-                getLog().warn(path(it) + " is not in the log");
+                boolean wasThere = node.withdrawn(what(it), file(it)) != null;
+                getLog().warn(path(it) + (wasThere ? " was withdrawn from the log"
+                        : " is not in the log"));
                 missing++;
             }
         }

@@ -42,7 +42,7 @@ abstract class NodeMojo extends AbstractMojo {
                 node.close();
             }
         } catch (IOException | RuntimeException | LinkageError e) {
-            throw new MojoExecutionException("kogge: " + e.getMessage(), e);
+            throw new MojoExecutionException("kogge: " + Reason.of(e), e);
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
             throw new MojoExecutionException("interrupted", e);
@@ -87,7 +87,7 @@ abstract class NodeMojo extends AbstractMojo {
         return folder(it) + file(it);
     }
 
-    /** What the log has of the package; nothing if it lacks it. */
+    /** What the log has of the package, but for what was withdrawn; nothing if it lacks it. */
     static List<LogEntry> entries(EmbeddedNode node, Artifact it) throws IOException {
         return node.entries(what(it));
     }
