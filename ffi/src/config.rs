@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kogge::node::config::locate;
 use kogge::{Config, Genesis, Network};
 use toml::{Table, Value};
 
@@ -287,7 +288,7 @@ pub unsafe extern "C" fn kogge_config_merge_toml(
         let text = unsafe { text("toml", toml)? };
         let table: Table = text
             .parse()
-            .map_err(|it| Failure::of(kogge_status::InvalidArgument, &it))?;
+            .map_err(|it| Failure::argument(locate(&text, &it)))?;
         merge(&mut draft.settled().table, table);
         Ok(())
     };

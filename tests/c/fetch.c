@@ -316,9 +316,14 @@ static void what_is_lent_is_released_once_whatever_the_status(kogge_node *node) 
             kept lent = {NULL, 0, 0, 0};
             kogge_sink sink = *cases[at].sink;
             kogge_op *op = NULL;
+            kogge_status status;
             sink.user_data = &lent;
-            IS(cases[at].wanted, kogge_fetch(cases[at].node, cases[at].request, &sink,
-                                             cases[at].timeout_ms, NULL, NULL, NULL, &problem));
+            status = kogge_fetch(cases[at].node, cases[at].request, &sink, cases[at].timeout_ms,
+                                 NULL, NULL, NULL, &problem);
+            /* Where threads are quick all may be there before there is anything to wait for. */
+            if (cases[at].timeout_ms != 0 || status != KOGGE_STATUS_OK) {
+                IS(cases[at].wanted, status);
+            }
             CHECK(lent.drops == cases[at].drops);
 
             memset(&lent, 0, sizeof lent);

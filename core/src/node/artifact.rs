@@ -12,8 +12,6 @@ use crate::node::share::arrival::Arrival;
 use crate::proto::log::entry::AddArtifact;
 use crate::store::Blob;
 
-pub use crate::node::origin::OriginRecord;
-
 /// What [`Artifact::look`] reads at a time. Unit: bytes.
 const LOOK_BYTES: usize = 256 << 10;
 

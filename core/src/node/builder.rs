@@ -14,6 +14,7 @@ use crate::node::deposit::BlobDeposit;
 use crate::node::executor::Pool;
 use crate::node::flow::Input;
 use crate::node::pending::Unsaved;
+use crate::node::pipeline::address::redact;
 use crate::node::pipeline::{
     Cancel, FileFacts, Job, Outcome, Package, Pipeline, PipelineError, Progress, Spec, Step,
 };
@@ -173,7 +174,7 @@ impl Builder {
         let fetch = move || {
             let seeds = tools().and_then(|tools| toolbox.bootstrap(&tools, &url));
             if let Err(error) = &seeds {
-                tracing::warn!(url, %error, "no bootstrap document");
+                tracing::warn!(url = redact(&url), %error, "no bootstrap document");
             }
             let input = Input::Bootstrap {
                 url,

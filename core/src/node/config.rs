@@ -231,7 +231,7 @@ impl Config {
             if !url.starts_with("http://") && !url.starts_with("https://") {
                 return fail(
                     key,
-                    format!("`{url}` is not a URL; want http:// or https://"),
+                    "what does not begin with http:// or https:// is no URL".into(),
                 );
             }
         }

@@ -9,13 +9,13 @@ use futures_lite::future;
 
 use crate::base::{Algorithm, Blake3, Digest, NodeId, Sha256, WallTime};
 use crate::net::ListenFault;
-use crate::node::artifact::OriginRecord;
 use crate::node::clock::Clock;
 use crate::node::config::Config;
 use crate::node::event::Event;
 use crate::node::executor::{Pool, Tasks, Threads, with_timeout};
 use crate::node::log::Log;
 use crate::node::metrics::Metric;
+use crate::node::origin::OriginRecord;
 use crate::node::run::Command;
 use crate::node::share::Hub;
 use crate::node::share::keep::ORIGINS;

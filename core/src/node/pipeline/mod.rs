@@ -11,7 +11,7 @@ pub mod deposit;
 pub mod error;
 pub mod job;
 
-mod address;
+pub(crate) mod address;
 pub mod agent;
 pub mod http;
 pub mod proxy;
