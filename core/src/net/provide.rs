@@ -20,6 +20,10 @@ const PUBLISHING_MAX: usize = 16;
 /// Records of others live twice as long.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(12 * 3_600);
 
+/// How long a new key waits for its first turn: a node that fetches much has better to do, and one that
+/// leaves again at once, such as that of a build, would be looked for in vain.
+const PUBLISH_DELAY: Duration = Duration::from_secs(5);
+
 /// What becomes of the keys that we provide.
 ///
 /// ```text
@@ -62,8 +66,7 @@ impl Publisher {
             tracing::warn!(%error, keys_max = PROVIDED_KEYS_MAX, "a key is not provided");
             return;
         }
-        self.wait(kad, key, Duration::ZERO);
-        self.publish(kad);
+        self.wait(kad, key, PUBLISH_DELAY);
     }
 
     pub(crate) fn stop(&mut self, kad: &mut Behaviour<Records>, key: &[u8]) {

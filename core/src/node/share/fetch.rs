@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
@@ -28,15 +29,18 @@ const CHECKPOINT_BYTES: u64 = 16 << 20;
 /// Peers that are asked for groups of one artifact at the same time.
 const SOURCES_MAX: usize = 8;
 
-/// Artifacts up to this size are asked for without asking first who has them: larger ones take long
-/// enough not to feel a round trip. Unit: bytes.
+/// Artifacts up to this size are at first wanted from one peer that probably has them, without asking
+/// it, the others and the DHT who has them: larger ones take long enough not to feel that. Unit: bytes.
 const GUESS_BYTES_MAX: u64 = 256 * 1_024;
+
+/// How long that peer has before all others are asked; less if it says that it cannot.
+const GUESS_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Sources that the origin of an artifact names: those that gave most.
 const ORIGIN_SOURCES_MAX: usize = 64;
 
 /// A peer whose lane has too much to do is asked again after this long.
-const LANE_BUSY_RETRY: std::time::Duration = std::time::Duration::from_millis(200);
+const LANE_BUSY_RETRY: Duration = Duration::from_millis(200);
 
 /// Why an artifact cannot be read.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -97,6 +101,8 @@ struct Driver {
     hints: Vec<NodeId>,
     /// Who probably has it, until that peer was asked.
     guess: Option<NodeId>,
+    /// When the others are asked, if they were not yet.
+    ask_all_at: Option<Time>,
     machine: Download<NodeId>,
     effects: Vec<Effect<NodeId>>,
     reports: Channel<(NodeId, Report)>,
@@ -121,6 +127,7 @@ enum Turn {
     Durable(Result<Ranges, FetchError>),
     Joined,
     Wanted(u64),
+    AskAll,
     Deadline,
     Closed,
 }
@@ -149,6 +156,7 @@ impl Driver {
             key,
             hints,
             guess,
+            ask_all_at: None,
             machine,
             effects,
             reports: async_channel::bounded(REPORTS_MAX),
@@ -189,7 +197,9 @@ impl Driver {
                     }
                 }
                 Turn::Durable(Err(problem)) => return Err(problem),
+                Turn::Joined if self.ask_all_at.is_some() => (),
                 Turn::Joined => self.ask_peers(),
+                Turn::AskAll => self.ask_all(),
                 Turn::Wanted(offset) => {
                     self.wanted = Some(offset);
                     self.feed(Input::Want { offset });
@@ -231,16 +241,18 @@ impl Driver {
                 joined.await;
                 Turn::Joined
             };
-            let deadline = async {
-                match self.machine.next_deadline() {
+            let at = |time: Option<Time>, turn| async move {
+                match time {
                     Some(at) => {
                         async_io::Timer::at(self.hub.clock.instant(at)).await;
-                        Turn::Deadline
+                        turn
                     }
                     None => future::pending().await,
                 }
             };
-            future::or(future::or(wanted, joined), deadline).await
+            let deadline = at(self.machine.next_deadline(), Turn::Deadline);
+            let others = at(self.ask_all_at, Turn::AskAll);
+            future::or(future::or(wanted, joined), future::or(deadline, others)).await
         };
         future::or(future::or(report, answer), future::or(durable, other)).await
     }
@@ -251,6 +263,10 @@ impl Driver {
     }
 
     async fn report(&mut self, source: NodeId, report: Report) -> Result<(), FetchError> {
+        if !matches!(report, Report::Arrived { .. } | Report::Ended { .. }) {
+            // The guess was wrong, or is of no use.
+            self.ask_all_at = self.ask_all_at.map(|_| self.hub.clock.now());
+        }
         match report {
             Report::Arrived { id, groups, fresh } => {
                 self.loose += fresh;
@@ -292,10 +308,9 @@ impl Driver {
                 tracing::debug!(peer = %source, ?reason, "a source disappointed");
             }
             Effect::NeedSources => {
-                // A holder that is not connected is dialled by the loop when the DHT names it.
-                let _ = self.hub.net.providers(&self.key);
-                self.asked.clear();
-                self.ask_peers();
+                if !self.ask_guess() {
+                    self.ask_all();
+                }
             }
             Effect::Done => {
                 return Some(self.finish().await);
@@ -377,6 +392,29 @@ impl Driver {
         }
     }
 
+    /// Wants it from the peer that probably has it; false if there is none.
+    fn ask_guess(&mut self) -> bool {
+        let Some(source) = self.guess.take() else {
+            return false;
+        };
+        let Some(lane) = self.hub.lane(source) else {
+            return false;
+        };
+        self.lanes.insert(source, lane);
+        self.ask_all_at = Some(self.hub.clock.now() + GUESS_TIMEOUT);
+        self.feed(Input::SourceGuessed { source });
+        true
+    }
+
+    /// Asks everybody who has it.
+    fn ask_all(&mut self) {
+        self.ask_all_at = None;
+        // A holder that is not connected is dialled by the loop when the DHT names it.
+        let _ = self.hub.net.providers(&self.key);
+        self.asked.clear();
+        self.ask_peers();
+    }
+
     /// Asks every admitted peer that was not asked yet; those that attested come first.
     fn ask_peers(&mut self) {
         let mut peers = self.hub.known();
@@ -392,9 +430,6 @@ impl Driver {
             let (roots, answer) = (vec![self.arrival.root()], self.answers.0.clone());
             if lane.try_send(Command::Have { roots, answer }).is_ok() {
                 self.lanes.insert(peer, lane);
-                if let Some(source) = self.guess.take_if(|it| *it == peer) {
-                    self.feed(Input::SourceGuessed { source });
-                }
             } else {
                 self.asked.remove(&peer);
             }
