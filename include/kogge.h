@@ -213,7 +213,7 @@ typedef struct {
   // NULL, or: the call that starts the operation does at once, on its own thread, what needs no
   // waiting, such as reading a small artifact that is stored, and says here whether that was all.
   // 1: the operation has ended, and nothing above is used. 0: it goes on, and its end will be told.
-  // Written if the start succeeds.
+  // 0 may be written if the start fails. Nothing is written after an end was told.
   uint8_t *ended_out;
 } kogge_completion;
 

@@ -118,6 +118,7 @@ func expand(ctx context.Context, node *kogge.Node, name result) []result {
 
 // place says where files go. What is named twice goes there once.
 func place(results []result, output string) ([]result, error) {
+	results = once(results)
 	info, err := os.Stat(output)
 	isFolder := output == "" || strings.HasSuffix(output, "/") || err == nil && info.IsDir()
 	if !isFolder && len(results) > 1 {
@@ -141,26 +142,37 @@ func place(results []result, output string) ([]result, error) {
 			it.Path = filepath.Join(output, name)
 		}
 	}
-	return apart(results)
+	return results, apart(results)
 }
 
-// apart refuses two artifacts at one place, and drops the second of two that are the same.
-func apart(results []result) ([]result, error) {
-	seen := map[string]string{}
+// once drops what is there before.
+func once(results []result) []result {
+	type file struct{ name, sha256 string }
+	seen := map[file]bool{}
 	var kept []result
 	for _, it := range results {
-		other, isThere := seen[it.Path]
-		switch {
-		case it.err != nil || !isThere:
+		key := file{it.File, it.SHA256}
+		if it.err != nil || !seen[key] {
 			kept = append(kept, it)
-		case other != it.SHA256:
-			return nil, fmt.Errorf("two artifacts would be %s; fetch them one by one with -o", it.Path)
 		}
-		if it.err == nil {
-			seen[it.Path] = it.SHA256
-		}
+		seen[key] = true
 	}
-	return kept, nil
+	return kept
+}
+
+// apart refuses two artifacts at one place.
+func apart(results []result) error {
+	seen := map[string]bool{}
+	for _, it := range results {
+		if it.err != nil {
+			continue
+		}
+		if seen[it.Path] {
+			return fmt.Errorf("two artifacts would be %s; fetch them one by one with -o", it.Path)
+		}
+		seen[it.Path] = true
+	}
+	return nil
 }
 
 func fetch(ctx context.Context, node *kogge.Node, settings settings, stdout io.Writer, it *result, progress func(done, total int64)) error {

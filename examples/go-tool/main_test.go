@@ -200,13 +200,17 @@ func TestAPackageIsAllItsFiles(t *testing.T) {
 
 func TestWhatIsNamedTwiceIsFetchedOnce(t *testing.T) {
 	scene := open(t)
-	tool, known := scene.tool(t), scene.artifact("tiny")
-	got := tool.run(t, known.What, known.File, known.What, known.File, "sha256:"+known.SHA256)
-	if got.code != 0 || got.stderr != "" || strings.Count(got.stdout, "\n") != 1 {
-		t.Errorf("%+v", got)
-	}
-	if !bytes.Equal(read(t, filepath.Join(tool.folder, known.File)), read(t, known.Path)) {
-		t.Error("other bytes")
+	known := scene.artifact("tiny")
+	for name, output := range map[string][]string{known.File: nil, "one.jar": {"-o", "one.jar"}} {
+		tool := scene.tool(t)
+		arguments := append(output, known.What, known.File, known.What, known.File, "sha256:"+known.SHA256)
+		got := tool.run(t, arguments...)
+		if got.code != 0 || got.stderr != "" || strings.Count(got.stdout, "\n") != 1 {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if !bytes.Equal(read(t, filepath.Join(tool.folder, name)), read(t, known.Path)) {
+			t.Errorf("%s: other bytes", name)
+		}
 	}
 }
 

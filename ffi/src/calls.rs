@@ -123,6 +123,10 @@ impl Calls {
 
     /// Waits until all that waits now has run; not from the callback thread.
     pub(crate) fn drain(&self) {
+        if self.state().is_stopping {
+            self.wait(None);
+            return;
+        }
         let (done, ran) = mpsc::channel::<()>();
         self.run(move || drop(done));
         // Nothing is ever sent.

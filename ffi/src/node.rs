@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::input::{out, text};
 use crate::object::Object;
 use crate::op::{Notice, Op, Outcome};
-use crate::start::{Answer, Completion, buffer, finish, give_buffer, read, start};
+use crate::start::{Completion, buffer, finish, give_buffer, read, start};
 use crate::status::kogge_status;
 use crate::thread;
 use crate::types::{
@@ -77,10 +77,7 @@ pub unsafe extern "C" fn kogge_node_open_start(
             drop(handle::take::<Arc<Op>>(handle));
         })?;
         // SAFETY: checked not to be NULL; as the caller promises.
-        unsafe {
-            target.write(handle.cast());
-            told.answer.say(false);
-        }
+        unsafe { target.write(handle.cast()) };
         Ok(())
     };
     // SAFETY: as the caller promises.
@@ -91,7 +88,6 @@ pub unsafe extern "C" fn kogge_node_open_start(
 struct Told {
     op: (Arc<Op>, *mut std::ffi::c_void),
     notice: Notice,
-    answer: Answer,
 }
 
 /// # Safety
@@ -100,13 +96,14 @@ struct Told {
 unsafe fn told(completion: *const kogge_completion) -> Result<Told, Failure> {
     // SAFETY: as the caller promises.
     let Completion { notice, answer } = unsafe { read(completion)? };
+    // SAFETY: the call that got the completion has not returned.
+    unsafe { answer.say(false) };
     let op = Arc::new(Op::default());
     let handle = handle::put(Object::Op(op.clone()))?;
     op.set_handle(handle);
     Ok(Told {
         op: (op, handle),
         notice,
-        answer,
     })
 }
 
@@ -225,10 +222,7 @@ pub unsafe extern "C" fn kogge_node_close_start(
             return first.and(Err(Failure::closed()));
         }
         // SAFETY: checked not to be NULL; as the caller promises.
-        unsafe {
-            target.write(handle.cast());
-            told.answer.say(false);
-        }
+        unsafe { target.write(handle.cast()) };
         Ok(())
     };
     // SAFETY: as the caller promises.

@@ -86,12 +86,15 @@ where
     let target = out("op_out", op_out)?;
     // SAFETY: as the caller promises.
     let Completion { notice, answer } = unsafe { read(completion)? };
+    // SAFETY: this call has not returned.
+    unsafe { answer.say(false) };
     let (handle, has_ended) = host.run(notice, Arc::default(), answer.is_wanted(), begin)?;
     // SAFETY: checked not to be NULL; as the caller promises. The operation may have ended by now,
     // and its callback may be running: it is given the same handle.
-    unsafe {
-        target.write(handle.cast());
-        answer.say(has_ended);
+    unsafe { target.write(handle.cast()) };
+    if has_ended {
+        // SAFETY: nobody was told, so that all is as it was when the call began.
+        unsafe { answer.say(true) };
     }
     Ok(())
 }

@@ -34,6 +34,9 @@ pub const MAP_BYTES: usize = 64 << 30;
 /// Where a host limits its address space, maps are smaller, but not below this. Unit: bytes.
 const MAP_BYTES_MIN: usize = 256 << 20;
 
+/// Maps are multiples of this, hence of all pages there are. Unit: bytes.
+const MAP_STEP_BYTES: usize = 1 << 20;
+
 /// Address space that maps leave to everything else in the process. Unit: bytes.
 const HOST_BYTES: usize = 1 << 30;
 
@@ -140,6 +143,37 @@ pub(crate) struct Environment {
     dir: Arc<DataDir>,
 }
 
+/// Opens the environment in `folder`, with a smaller map if others took the room meanwhile.
+fn open_in(
+    folder: &Path,
+    mut map_bytes: usize,
+    tables: usize,
+    flags: EnvFlags,
+) -> heed::Result<heed::Env<WithoutTls>> {
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
+    options
+        .max_readers(READERS_MAX)
+        .max_dbs(u32::try_from(tables).unwrap_or(u32::MAX));
+    loop {
+        options.map_size(map_bytes);
+        // SAFETY: the only flag in use is NOMETASYNC, which keeps the file consistent; the lock of the
+        // data directory keeps other processes from changing the mapped file.
+        let opened = unsafe {
+            options.flags(flags);
+            options.open(folder)
+        };
+        match opened {
+            Err(heed::Error::Io(error))
+                if error.raw_os_error() == Some(libc::ENOMEM) && MAP_BYTES_MIN < map_bytes =>
+            {
+                let half = (map_bytes / 2).next_multiple_of(MAP_STEP_BYTES);
+                map_bytes = half.max(MAP_BYTES_MIN);
+            }
+            opened => return opened,
+        }
+    }
+}
+
 impl Environment {
     /// Opens or creates the environment `name` with `tables`.
     ///
@@ -156,17 +190,12 @@ impl Environment {
     ) -> Result<(Self, [Table; N]), StoreError> {
         let folder = dir.path().join(name);
         disk.create_folder(&folder)?;
-        let mut options = EnvOpenOptions::new().read_txn_without_tls();
-        options
-            .map_size(map_bytes)
-            .max_readers(READERS_MAX)
-            .max_dbs(u32::try_from(N).unwrap_or(u32::MAX));
-        // SAFETY: the only flag in use is NOMETASYNC, which keeps the file consistent; the lock of the
-        // data directory keeps other processes from changing the mapped file.
-        let env = unsafe {
-            options.flags(flags);
-            options.open(&folder)
-        }?;
+        // What is there already needs room to grow, too.
+        let file = std::fs::metadata(folder.join("data.mdb"));
+        let used = file.map_or(0, |it| usize::try_from(it.len()).unwrap_or(usize::MAX));
+        let room = used.saturating_add(MAP_BYTES_MIN);
+        let wanted_bytes = map_bytes.max(room.next_multiple_of(MAP_STEP_BYTES));
+        let env = open_in(&folder, wanted_bytes, N, flags)?;
         check_len(&env, &folder)?;
         // LMDB does not sync the folder: without this the database file may be gone after a crash.
         disk.sync_folder("database", &folder)?;

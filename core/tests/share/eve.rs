@@ -37,6 +37,8 @@ pub(crate) enum Lie {
     Pushed,
     /// No answer.
     Silence,
+    /// Her artifact as an honest peer would give it, and no answer for others.
+    FirstOnly,
     /// A tenth, and then nothing.
     Tenth,
     /// She said that she has it, and has not.
@@ -201,6 +203,10 @@ impl Loot {
             }
             Request::Get { id, want } => {
                 let _ = self.asked.try_send(want.clone());
+                if self.lie == Lie::FirstOnly && want.root == Blake3::of(&self.data) {
+                    let end = Reply::End { id }.encode();
+                    return [data(id, &proven(&self.data, want.groups)), end].concat();
+                }
                 self.groups(id, want.groups)
             }
         }
@@ -230,7 +236,7 @@ impl Loot {
                 [data(id, &proven(half, groups)), end].concat()
             }
             Lie::Tenth => data(id, &right[..right.len() / 10]),
-            Lie::Silence | Lie::Unrequested | Lie::Pushed => Vec::new(),
+            Lie::Silence | Lie::FirstOnly | Lie::Unrequested | Lie::Pushed => Vec::new(),
             Lie::Nothing => Reply::NotFound { id }.encode(),
         }
     }

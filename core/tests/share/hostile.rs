@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use futures_lite::future;
 use kogge::{Blake3, Digest, FetchError, Node, Sha256};
 
 use crate::bed::{ALICE, Bed, admitted, fault, fetch, logged, open, read_all, stop, until, within};
@@ -149,6 +150,41 @@ fn who_sends_wrong_bytes_is_banned_and_nothing_of_it_is_kept() {
 #[test]
 fn who_does_not_deliver_is_passed_over() {
     endure_all(&[Lie::Silence, Lie::Tenth, Lie::Nothing]);
+}
+
+#[test]
+fn who_gave_something_and_falls_silent_holds_up_nobody() {
+    async_io::block_on(async {
+        let bed = Bed::new();
+        let alice = bed.start(ALICE, &[]).await;
+        let bob = bed.start("bob", &[ALICE]).await;
+        let small = [(".jar", 100_000)];
+        let first = bed.build(&bob, "first", &small).await.remove(0);
+        let second = bed.build(&bob, "second", &small).await.remove(0);
+        logged(&bob, &second).await;
+        stop(alice).await;
+
+        let content = crate::upstream::noise("first.jar", 100_000);
+        let address = bed.address("bob");
+        let eve = Eve::start(&bed.genesis, &address, Lie::FirstOnly, content.into());
+        admitted(&bob, 1).await;
+        fetch(&bob, &first).await;
+        let alice = bed.start(ALICE, &["bob"]).await;
+        admitted(&bob, 2).await;
+        // Sooner than a peer is given up of whom nothing is known.
+        let limit = async {
+            async_io::Timer::after(Duration::from_secs(3)).await;
+            panic!("eve holds it up");
+        };
+        future::or(fetch(&bob, &second), limit).await;
+        let asked = [eve.asked.recv().await, eve.asked.recv().await];
+        let asked = asked.map(|it| Digest::from(it.unwrap().root));
+        assert_ne!(asked[0], asked[1]);
+        eve.stop().await;
+        for node in [alice, bob] {
+            stop(node).await;
+        }
+    });
 }
 
 #[test]

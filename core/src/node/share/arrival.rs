@@ -7,7 +7,7 @@ use event_listener::Event;
 
 use crate::base::{Blake3, Sha256};
 use crate::node::share::fetch::FetchError;
-use crate::proto::exchange::group::{GROUP_BYTES, Piece, byte_range, group_count};
+use crate::proto::exchange::group::{GROUP_BYTES, Piece, byte_range};
 use crate::proto::exchange::verify::Verified;
 use crate::proto::schedule::Ranges;
 use crate::store::{Staging, StoreError};
@@ -259,11 +259,6 @@ impl Arrival {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The groups of an artifact of `size` bytes that are not in `have`.
-pub(crate) fn missing(size: u64, have: &Ranges) -> u64 {
-    group_count(size).saturating_sub(have.len())
 }
 
 #[cfg(test)]

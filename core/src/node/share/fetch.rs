@@ -9,7 +9,7 @@ use futures_lite::future;
 
 use crate::base::{Blake3, NodeId, Time};
 use crate::node::origin::{EARLIER, OriginRecord};
-use crate::node::share::arrival::{Arrival, missing};
+use crate::node::share::arrival::Arrival;
 use crate::node::share::hub::Hub;
 use crate::node::share::keep::{self, News};
 use crate::node::share::lane::{Command, Report};
@@ -99,10 +99,11 @@ struct Driver {
     arrival: Arc<Arrival>,
     key: [u8; 32],
     hints: Vec<NodeId>,
-    /// Who probably has it, until that peer was asked.
+    /// Who probably has it.
     guess: Option<NodeId>,
-    /// When the others are asked, if they were not yet.
+    /// When all are asked, if they were not yet.
     ask_all_at: Option<Time>,
+    has_asked_all: bool,
     machine: Download<NodeId>,
     effects: Vec<Effect<NodeId>>,
     reports: Channel<(NodeId, Report)>,
@@ -148,7 +149,7 @@ impl Driver {
             .map(|it| byte_range(size, &it))
             .map(|it| it.end - it.start);
         let earlier = earlier.sum();
-        let guess = hub.likely(&hints).filter(|_| size <= GUESS_BYTES_MAX);
+        let guess = hub.likely().filter(|_| size <= GUESS_BYTES_MAX);
         let machine = Download::new(now, config, size, &have, &mut effects);
         Self {
             hub,
@@ -157,6 +158,7 @@ impl Driver {
             hints,
             guess,
             ask_all_at: None,
+            has_asked_all: false,
             machine,
             effects,
             reports: async_channel::bounded(REPORTS_MAX),
@@ -264,7 +266,8 @@ impl Driver {
 
     async fn report(&mut self, source: NodeId, report: Report) -> Result<(), FetchError> {
         if !matches!(report, Report::Arrived { .. } | Report::Ended { .. }) {
-            // The guess was wrong, or is of no use.
+            // The guess was wrong, or is of no use; the machine is told how.
+            self.guess = self.guess.filter(|it| *it != source);
             self.ask_all_at = self.ask_all_at.map(|_| self.hub.clock.now());
         }
         match report {
@@ -336,7 +339,9 @@ impl Driver {
                 Err(_) => return Err(FetchError::Closed),
             }
         }
-        if let Some((node, _)) = self.came.iter().max_by_key(|it| it.1) {
+        if let Some((node, _)) = self.came.iter().max_by_key(|it| it.1)
+            && self.has_asked_all
+        {
             self.hub.gave(*node);
         }
         let _ = self.hub.news.send(News::Stored(self.arrival.root())).await;
@@ -394,7 +399,7 @@ impl Driver {
 
     /// Wants it from the peer that probably has it; false if there is none.
     fn ask_guess(&mut self) -> bool {
-        let Some(source) = self.guess.take() else {
+        let Some(source) = self.guess.filter(|_| !self.has_asked_all) else {
             return false;
         };
         let Some(lane) = self.hub.lane(source) else {
@@ -408,10 +413,17 @@ impl Driver {
 
     /// Asks everybody who has it.
     fn ask_all(&mut self) {
-        self.ask_all_at = None;
+        (self.ask_all_at, self.has_asked_all) = (None, true);
+        self.asked.clear();
+        if let Some(source) = self.guess.take()
+            && self.came.is_empty()
+        {
+            // Not a word of it: what it was asked for is free for the others, unless it comes yet.
+            self.feed(Input::SourceGone { source });
+            self.asked.insert(source);
+        }
         // A holder that is not connected is dialled by the loop when the DHT names it.
         let _ = self.hub.net.providers(&self.key);
-        self.asked.clear();
         self.ask_peers();
     }
 
@@ -439,7 +451,9 @@ impl Driver {
     /// Makes what was written survive a crash, in the background: a good piece at a time, and with the
     /// last one the artifact as it is found in the store.
     async fn sync(&mut self) {
-        let is_last = missing(self.arrival.size(), &self.arrival.have()) == 0;
+        // By what was reported, so that all of it is in the note of where it came from.
+        let came: u64 = self.came.values().sum();
+        let is_last = self.earlier + came == self.arrival.size();
         if self.is_syncing || self.loose == 0 || (self.loose < CHECKPOINT_BYTES && !is_last) {
             return;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_channel::Sender;
 use event_listener::Event;
@@ -33,6 +34,9 @@ pub(crate) const DOWNLOADS_MAX: usize = 1_024;
 
 /// Peers whose traffic is remembered; the counts of others are only in the sums.
 const PEERS_MAX: usize = 4_096;
+
+/// How long the best giver is asked first.
+const GIVER_LIFE: Duration = Duration::from_secs(30);
 
 /// What peers gave and got, and what the owner allows.
 pub(crate) struct Peers {
@@ -161,8 +165,8 @@ struct State {
     admitted: BTreeSet<NodeId>,
     lanes: BTreeMap<NodeId, Sender<Command>>,
     downloads: BTreeMap<Blake3, Arc<Arrival>>,
-    /// Who gave most of what was downloaded last.
-    giver: Option<NodeId>,
+    /// Who gave most when all were asked the last time, and when that was.
+    giver: Option<(NodeId, Time)>,
     is_closed: bool,
 }
 
@@ -272,17 +276,18 @@ impl Hub {
         self.state().admitted.iter().copied().collect()
     }
 
-    /// The peer that gave most of an artifact.
+    /// Of all that were asked, `peer` gave most of an artifact.
     pub(crate) fn gave(&self, peer: NodeId) {
-        self.state().giver = Some(peer);
+        self.state().giver = Some((peer, self.clock.now()));
     }
 
-    /// Who probably has an artifact: the peer that gave the last one, else one of those that attested
-    /// it.
-    pub(crate) fn likely(&self, hints: &[NodeId]) -> Option<NodeId> {
+    /// Who probably has an artifact: the peer that gave another one, but not for ever, so that the best
+    /// of all is found now and then.
+    pub(crate) fn likely(&self) -> Option<NodeId> {
         let state = self.state();
-        let mut candidates = state.giver.iter().chain(hints);
-        candidates.find(|it| state.admitted.contains(it)).copied()
+        let (peer, at) = state.giver?;
+        let is_fresh = self.clock.now().since(at) < GIVER_LIFE;
+        (is_fresh && state.admitted.contains(&peer)).then_some(peer)
     }
 
     /// The lane to `peer`, opened if there is none; `None` if the peer may not be asked.
@@ -374,7 +379,10 @@ impl Hub {
         for lane in std::mem::take(&mut state.lanes).into_values() {
             lane.close();
         }
-        for arrival in std::mem::take(&mut state.downloads).into_values() {
+        let arrivals = std::mem::take(&mut state.downloads);
+        drop(state);
+        // One that is being stored is waited for.
+        for arrival in arrivals.into_values() {
             arrival.close(Err(fetch::FetchError::Closed));
         }
     }

@@ -17,7 +17,7 @@ use crate::network::cache;
 use crate::run::{Failure, run};
 
 /// Builds of each kind; the medians are printed.
-const BUILDS: usize = 3;
+const BUILDS: usize = 5;
 
 /// What the binding costs, from a Java program.
 pub(crate) fn java(bed: &Bed, jars: &Jars) -> Result<Figures, Failure> {

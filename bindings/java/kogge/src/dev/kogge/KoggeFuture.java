@@ -210,6 +210,7 @@ public final class KoggeFuture<T> extends CompletableFuture<T> {
 
     /** The operation has ended. Called once, by the pump or by who started it. */
     void ended(long op) {
+        this.op = op;
         T value = null;
         Throwable failure = null;
         try {

@@ -138,9 +138,8 @@ final class NativeLibrary {
             try (DirectoryStream<Path> folders = Files.newDirectoryStream(used.getParent())) {
                 for (Path folder : folders) {
                     if (folder.getFileName().toString().matches(DIGEST)
-                            && Files.isDirectory(folder, LinkOption.NOFOLLOW_LINKS)
-                            && Files.getLastModifiedTime(folder).compareTo(limit) < 0) {
-                        remove(folder);
+                            && Files.isDirectory(folder, LinkOption.NOFOLLOW_LINKS)) {
+                        removeOlder(folder, limit);
                     }
                 }
             }
@@ -150,13 +149,21 @@ final class NativeLibrary {
         }
     }
 
-    private static void remove(Path folder) throws IOException {
-        try (DirectoryStream<Path> files = Files.newDirectoryStream(folder)) {
-            for (Path file : files) {
-                Files.delete(file);
+    private static void removeOlder(Path folder, FileTime limit) {
+        try {
+            if (Files.getLastModifiedTime(folder).compareTo(limit) >= 0) {
+                return;
             }
+            try (DirectoryStream<Path> files = Files.newDirectoryStream(folder)) {
+                for (Path file : files) {
+                    Files.deleteIfExists(file);
+                }
+            }
+            Files.deleteIfExists(folder);
+        } catch (IOException | DirectoryIteratorException e) {
+            // Another process removes it too, or it is in use.
+            return;
         }
-        Files.delete(folder);
     }
 
     private static void loadFile(Path library) {
