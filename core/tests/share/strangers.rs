@@ -52,7 +52,12 @@ impl Stranger {
     /// Waits for a link, and for the other side's hello.
     async fn greeted(&self) -> (NodeId, Hello) {
         loop {
-            if let NetEvent::Frame { peer, bytes, .. } = self.event().await {
+            if let NetEvent::Frame {
+                peer,
+                protocol: Protocol::Hello,
+                bytes,
+            } = self.event().await
+            {
                 match Message::from_bytes(&bytes).unwrap() {
                     Message::Hello(hello) => return (peer, *hello),
                     other => panic!("want a hello: {other:?}"),

@@ -144,10 +144,12 @@ final class FetchTest extends Claims {
 
     void claimWhatEndsAtOnceTellsHowFarItCame() throws Exception {
         Scene.Known tiny = scene.artifact("tiny");
-        node.fetchToStore(request(tiny)).await();
-        KoggeFuture<byte[]> stored = node.fetchBytes(request(tiny));
-        equal(true, stored.isDone());
-        equal((long) stored.await().length, stored.progress().done());
+        try (KoggeNode node = scene.node("at-once")) {
+            node.fetchToStore(request(tiny)).await();
+            KoggeFuture<byte[]> stored = node.fetchBytes(request(tiny));
+            equal(true, stored.isDone());
+            equal((long) stored.await().length, stored.progress().done());
+        }
     }
 
     void claimTwoThousandFetchesRunAtOnce() throws Exception {
