@@ -155,20 +155,10 @@ impl Calls {
     pub(crate) fn wait(&self, deadline: Deadline) -> bool {
         let mut state = self.state();
         while !state.is_over {
-            state = match deadline {
-                None => self
-                    .over
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(thread::now());
-                    if left.is_zero() {
-                        return false;
-                    }
-                    let waited = self.over.wait_timeout(state, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
+            let Some(woken) = thread::wait_on(&self.over, state, deadline) else {
+                return false;
             };
+            state = woken;
         }
         true
     }

@@ -136,20 +136,10 @@ impl Op {
     pub(crate) fn wait(&self, deadline: Deadline) -> bool {
         let mut state = self.state();
         while matches!(*state, State::Running) {
-            state = match deadline {
-                None => self
-                    .ended
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(thread::now());
-                    if left.is_zero() {
-                        return false;
-                    }
-                    let waited = self.ended.wait_timeout(state, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
+            let Some(woken) = thread::wait_on(&self.ended, state, deadline) else {
+                return false;
             };
+            state = woken;
         }
         true
     }

@@ -122,20 +122,10 @@ impl Queue {
                 state.signal();
                 return Next::Woken;
             }
-            state = match deadline {
-                None => self
-                    .ready
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(thread::now());
-                    if left.is_zero() {
-                        return Next::TimedOut;
-                    }
-                    let waited = self.ready.wait_timeout(state, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
+            let Some(woken) = thread::wait_on(&self.ready, state, deadline) else {
+                return Next::TimedOut;
             };
+            state = woken;
         }
     }
 

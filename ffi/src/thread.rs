@@ -8,8 +8,8 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -101,6 +101,23 @@ pub(crate) fn deadline(timeout_ms: u64) -> Deadline {
         return None;
     }
     now().checked_add(Duration::from_millis(timeout_ms))
+}
+
+/// Waits on `condvar` once; `None` if the time is up.
+pub(crate) fn wait_on<'g, T>(
+    condvar: &Condvar,
+    guard: MutexGuard<'g, T>,
+    deadline: Deadline,
+) -> Option<MutexGuard<'g, T>> {
+    let Some(deadline) = deadline else {
+        return Some(condvar.wait(guard).unwrap_or_else(PoisonError::into_inner));
+    };
+    let left = deadline.saturating_duration_since(now());
+    if left.is_zero() {
+        return None;
+    }
+    let waited = condvar.wait_timeout(guard, left);
+    Some(waited.unwrap_or_else(PoisonError::into_inner).0)
 }
 
 #[expect(
